@@ -1,0 +1,3 @@
+//! Measures ShoalDB.
+
+fn main() {}

@@ -1,0 +1,43 @@
+//! Every limit in one place, with the relations between them checked at compile time.
+
+/// Most hits of one query, and the largest `offset + limit` (Milvus).
+pub const TOP_K_MAX: usize = 16_384;
+/// Most query vectors of one search (Milvus).
+pub const QUERY_COUNT_MAX: usize = 16_384;
+/// Largest dimension of a dense float vector (Milvus).
+pub const DIM_MAX: usize = 32_768;
+/// Smallest dimension of a dense float vector (Milvus).
+pub const DIM_MIN: usize = 2;
+/// Longest collection, field, alias, partition, database name in bytes (Milvus).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Most fields of a collection, `$meta` not counted (Milvus).
+pub const FIELDS_MAX: usize = 64;
+/// Most vector fields of a collection (Milvus).
+pub const VECTOR_FIELDS_MAX: usize = 10;
+/// Longest `VarChar` in bytes (Milvus).
+pub const VARCHAR_BYTES_MAX: usize = 65_535;
+/// Longest JSON document or dynamic row in bytes (Milvus).
+pub const JSON_BYTES_MAX: usize = 65_536;
+/// Most shards a client may ask for; accepted and echoed, one machine has one (Milvus).
+pub const SHARDS_MAX: i32 = 16;
+/// Most partitions of a collection (Milvus).
+pub const PARTITIONS_MAX: usize = 1_024;
+/// Most collections: each has a cell in the control file.
+pub const COLLECTIONS_MAX: usize = 65_536;
+/// Longest filter text in bytes.
+pub const FILTER_BYTES_MAX: usize = 16 << 20;
+/// Deepest nesting of a filter.
+pub const FILTER_DEPTH_MAX: usize = 64;
+/// Most output fields of one request.
+pub const OUTPUT_FIELDS_MAX: usize = 1_024;
+/// Largest request body in bytes; also the gRPC decode limit.
+pub const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// Largest reply body in bytes (Milvus stops at 100 MB).
+pub const REPLY_BYTES_MAX: usize = 128 << 20;
+/// Most reader processes attached to one database at once, searchers included.
+pub const READERS_MAX: usize = 1_024;
+/// Most searcher processes.
+pub const SEARCHERS_MAX: usize = 256;
+
+const _: () = assert!(READERS_MAX > SEARCHERS_MAX);
+const _: () = assert!(JSON_BYTES_MAX <= REQUEST_BYTES_MAX && VARCHAR_BYTES_MAX <= REQUEST_BYTES_MAX);

@@ -1,0 +1,113 @@
+//! The control plane between the supervisor and its children, over `ipc-channel`: small messages, both ways.
+
+use std::os::fd::OwnedFd;
+
+use ipc_channel::ipc::{IpcReceiver, IpcSender};
+use serde::{Deserialize, Serialize};
+
+use super::pool::PoolFiles;
+use crate::config::{Instance, ServerConfig};
+
+/// A kind of child process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The only one that writes.
+    Writer,
+    /// Answers reads.
+    Searcher,
+    /// Speaks to clients.
+    Gateway,
+}
+
+impl Role {
+    /// The name in logs, `ps` and status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Writer => "writer",
+            Role::Searcher => "searcher",
+            Role::Gateway => "gateway",
+        }
+    }
+}
+
+/// What the supervisor tells a child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Order {
+    /// Finish what is under way, make everything durable, exit with 0. The gateway stops accepting first.
+    Drain,
+    /// The configuration file was read again; what can change while running does.
+    Reload(ServerConfig),
+    /// To the gateway: a searcher of this incarnation died; its requests go to another.
+    SearcherDied {
+        /// The dead one's claimant id.
+        incarnation: u32,
+    },
+    /// To the gateway: the writer of this incarnation died; its claimed requests fail as "retry".
+    WriterDied {
+        /// The dead one's claimant id.
+        incarnation: u32,
+    },
+    /// To the gateway: a writer is ready (again).
+    WriterReady,
+    /// To the searchers: the writer has published; there is something to attach to.
+    Published,
+}
+
+/// What a child tells the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Notice {
+    /// It does its work from now on. The gateway says at which addresses.
+    Ready {
+        /// `host:port` or `unix:<path>` (gateway only).
+        addresses: Vec<String>,
+    },
+    /// It cannot go on; the message is for the operator.
+    Failed {
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// A child's line to the supervisor: a message and a wake-up of its poll loop.
+#[derive(Debug)]
+pub struct Notices {
+    /// Messages.
+    pub sender: IpcSender<Notice>,
+    /// The eventfd the supervisor polls.
+    pub wake: OwnedFd,
+}
+
+/// What a role is started with: made by the supervisor before the fork, used in the child.
+pub struct RoleContext {
+    /// Which role.
+    pub role: Role,
+    /// Its number among those of its role: 0 for writer and gateway.
+    pub index: usize,
+    /// Unique among all children this supervisor ever started; the claimant id in slot pools. Never 0.
+    pub incarnation: u32,
+    /// The configuration.
+    pub config: ServerConfig,
+    /// Paths.
+    pub instance: Instance,
+    /// Orders from the supervisor; when the other end is gone, the supervisor is.
+    pub orders: IpcReceiver<Order>,
+    /// Notices to the supervisor.
+    pub notices: Notices,
+    /// The pool of reads.
+    pub reads: PoolFiles,
+    /// The pool of writes.
+    pub writes: PoolFiles,
+    /// Listening sockets, bound by the supervisor (gateway only), with the address each was bound to.
+    pub listeners: Vec<(String, OwnedFd)>,
+    /// This child's progress cell.
+    pub cell: super::progress::ProgressCell,
+}
+
+impl Notices {
+    /// Sends a notice and wakes the supervisor. A supervisor that is gone is no error: its children end by themselves.
+    pub fn send(&self, notice: Notice) {
+        let _ = notice;
+        todo!()
+    }
+}

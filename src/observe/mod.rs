@@ -1,0 +1,1 @@
+//! Logs. Start at `init`. Uses `config`.
