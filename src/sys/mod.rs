@@ -4,4 +4,14 @@
 #![allow(unsafe_code, reason = "this folder is the fence")]
 
 pub mod block;
+pub mod event;
+pub mod failpoint;
+pub mod files;
+pub mod lock;
 pub mod map;
+pub mod notify;
+pub mod process;
+pub mod procfs;
+pub mod signals;
+pub mod space;
+pub mod title;
