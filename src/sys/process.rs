@@ -72,6 +72,11 @@ impl ChildProcess {
         }
     }
 
+    /// Waits for its end and reaps it.
+    pub fn wait(&self) {
+        while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
+    }
+
     /// SIGKILL, through the pidfd: it can hit no other process.
     pub fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, RustixSignal::KILL);
@@ -91,7 +96,10 @@ pub fn fork(name: &str) -> io::Result<Forked> {
         ForkResult::Parent { child } => {
             let pid = rustix::process::Pid::from_raw(child.as_raw())
                 .ok_or_else(|| io::Error::other("fork returned process id 0"))?;
-            Ok(Forked::Parent(ChildProcess { pid: child, pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty())? }))
+            Ok(Forked::Parent(ChildProcess {
+                pid: child,
+                pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty())?,
+            }))
         }
         ForkResult::Child => {
             let prepared = prepare_child(parent, name);
