@@ -34,6 +34,8 @@ pub const OUTPUT_FIELDS_MAX: usize = 1_024;
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// Largest reply body in bytes (Milvus stops at 100 MB).
 pub const REPLY_BYTES_MAX: usize = 128 << 20;
+/// Largest catalog or manifest in bytes: 65,536 collections or 500,000 files fit.
+pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 /// Most reader processes attached to one database at once, searchers included.
 pub const READERS_MAX: usize = 1_024;
 /// Most searcher processes.

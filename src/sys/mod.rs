@@ -3,15 +3,21 @@
 //! Invariant: a file is mapped only after its bytes were allocated, so no access through a map can raise SIGBUS.
 #![allow(unsafe_code, reason = "this folder is the fence")]
 
+pub mod allocate;
 pub mod block;
 pub mod event;
+pub mod eventfd;
 pub mod failpoint;
 pub mod files;
 pub mod lock;
 pub mod map;
+pub mod memfd;
 pub mod notify;
 pub mod process;
 pub mod procfs;
+pub mod range_lock;
 pub mod signals;
 pub mod space;
 pub mod title;
+#[cfg(test)]
+pub mod test_child;
