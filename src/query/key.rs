@@ -1,6 +1,6 @@
 //! Primary keys as they are compared: integers by value, strings by bytes.
 
-use crate::types::{ColumnView, Keys, Values};
+use crate::types::{Column, ColumnData, ColumnView, Error, ErrorKind, Keys, Result, Values};
 
 /// A borrowed primary key. All keys of one collection are of one variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,5 +58,22 @@ impl<'a> SortedKeys<'a> {
             return None;
         }
         self.keys.binary_search_by(|other| other.cmp(&key)).ok().map(|rank| rank as u32)
+    }
+}
+
+/// The keys in a gathered primary-key column.
+///
+/// # Errors
+/// When the column holds no keys or text that is not UTF-8: the file is damaged.
+pub fn keys_of_column(column: Column) -> Result<Keys> {
+    let damaged = || Error::new(ErrorKind::Corrupt, "a primary key column holds something else than keys");
+    match column.data {
+        ColumnData::Int64(keys) => Ok(Keys::Int(keys)),
+        ColumnData::Text(keys) => {
+            let rows = keys.offsets.windows(2).map(|ends| &keys.bytes[ends[0] as usize..ends[1] as usize]);
+            let texts: Result<Vec<String>, _> = rows.map(|row| String::from_utf8(row.to_vec())).collect();
+            Ok(Keys::Text(texts.map_err(|_| damaged())?))
+        }
+        _ => Err(damaged()),
     }
 }

@@ -8,6 +8,7 @@ mod retrieve;
 mod search;
 mod snapshot;
 
+pub use key::keys_of_column;
 pub use output::{OutputColumn, OutputRows};
 pub use retrieve::{RetrieveOptions, Retrieved, count, newest_rows, retrieve};
 pub use search::{SearchHits, SearchOptions, search};

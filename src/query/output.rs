@@ -1,7 +1,10 @@
 //! Fields of found rows, gathered from their files.
 
 use super::snapshot::{FileRows, RowAddress, Snapshot};
-use crate::types::{Column, ColumnData, ColumnView, DataType, FieldSchema, TextColumn, Value, Values};
+use crate::config::limits::REPLY_BYTES_MAX;
+use crate::types::{
+    Column, ColumnData, ColumnView, DataType, Error, ErrorKind, FieldSchema, Result, TextColumn, Value, Values,
+};
 
 /// A gathered column: full width, `validity` where rows are null.
 pub type OutputColumn = Column;
@@ -22,6 +25,23 @@ impl OutputRows<'_> {
             let gather = Gather { rows: self.rows, columns, field };
             Column { field: field.id, data: gather.data(), validity: gather.validity() }
         })
+    }
+
+    /// Several fields of every row, in the order asked.
+    ///
+    /// # Errors
+    /// When they are more than a reply may hold ([`REPLY_BYTES_MAX`]); nothing is built then.
+    pub fn columns(&self, fields: &[&FieldSchema]) -> Result<Vec<OutputColumn>> {
+        let bytes = fields.iter().map(|field| self.column_bytes(field)).fold(0usize, usize::saturating_add);
+        if bytes > REPLY_BYTES_MAX {
+            let message = format!(
+                "the fields of {} rows have {bytes} bytes, a reply holds at most {REPLY_BYTES_MAX}; ask for fewer rows or \
+                 fewer output fields",
+                self.rows.len()
+            );
+            return Err(Error::new(ErrorKind::InvalidParameter, message));
+        }
+        Ok(fields.iter().map(|field| self.column(field)).collect())
     }
 
     /// Bytes the column will have, without building it: replies are bounded before they are built.
@@ -61,10 +81,12 @@ impl<'a> Gather<'a> {
     fn data(&self) -> ColumnData {
         match self.field.data_type {
             DataType::Bool => ColumnData::Bool(self.fixed(self.default_int() != 0, |c, row| Some(c.bool(row)))),
-            DataType::Int8 => ColumnData::Int8(self.fixed(self.default_int() as i8, |column, row| match column.values {
-                Values::Int8(values) => values.get(row).copied(),
-                _ => None,
-            })),
+            DataType::Int8 => {
+                ColumnData::Int8(self.fixed(self.default_int() as i8, |column, row| match column.values {
+                    Values::Int8(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
             DataType::Int16 => {
                 ColumnData::Int16(self.fixed(self.default_int() as i16, |column, row| match column.values {
                     Values::Int16(values) => values.get(row).copied(),
@@ -86,10 +108,12 @@ impl<'a> Gather<'a> {
                     _ => None,
                 }))
             }
-            DataType::Double => ColumnData::Double(self.fixed(self.default_float(), |column, row| match column.values {
-                Values::Double(values) => values.get(row).copied(),
-                _ => None,
-            })),
+            DataType::Double => {
+                ColumnData::Double(self.fixed(self.default_float(), |column, row| match column.values {
+                    Values::Double(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
             DataType::VarChar | DataType::Json | DataType::Array | DataType::SparseFloatVector => self.texts(),
             DataType::FloatVector => {
                 let mut values = vec![0f32; self.rows.len() * self.field.dim()];

@@ -124,8 +124,7 @@ fn key_column<'a>(snapshot: &Snapshot, rows: &'a FileRows<'_>) -> Result<ColumnV
 
 /// Merges the files' matching rows, each a stream ascending by key, and stops after `offset + limit` rows.
 fn merge(snapshot: &Snapshot, options: &RetrieveOptions, limit: usize) -> Result<Retrieved> {
-    let sources: Vec<FileRows<'_>> =
-        (0..snapshot.file_count()).filter_map(|file| snapshot.file_rows(file)).collect();
+    let sources: Vec<FileRows<'_>> = (0..snapshot.file_count()).filter_map(|file| snapshot.file_rows(file)).collect();
     let wanted = options.offset.saturating_add(limit);
     let mut streams = Vec::with_capacity(sources.len());
     for rows in &sources {
@@ -146,7 +145,8 @@ fn merge(snapshot: &Snapshot, options: &RetrieveOptions, limit: usize) -> Result
                 break;
             }
             if retrieved.rows.len() > ROWS_MAX {
-                let message = format!("the query matches more than {ROWS_MAX} rows, which no reply can hold; use a limit");
+                let message =
+                    format!("the query matches more than {ROWS_MAX} rows, which no reply can hold; use a limit");
                 return Err(Error::new(ErrorKind::InvalidParameter, message));
             }
         }

@@ -125,7 +125,8 @@ impl Search<'_> {
                 break;
             }
             let column = sources.get(hit.file_index as usize).and_then(|rows| rows.column(primary));
-            let key = column.and_then(|column| Key::at(&column, hit.row as usize)).ok_or_else(|| self.contradiction())?;
+            let key =
+                column.and_then(|column| Key::at(&column, hit.row as usize)).ok_or_else(|| self.contradiction())?;
             if seen.insert(key) {
                 found.rows.push(RowAddress { file: hit.file_index, row: hit.row });
                 // Subtracting from 0 keeps -0.0 out of replies.

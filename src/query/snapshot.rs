@@ -171,9 +171,7 @@ impl Snapshot {
     pub(super) fn row_exists(&self, rows: &FileRows<'_>, row: usize) -> bool {
         let is_inserted = !rows.inserted_after(self.timestamp) || rows.insert_timestamps()[row] <= self.timestamp.0;
         is_inserted
-            && !rows
-                .deleted_at()
-                .is_some_and(|cells| is_deleted(cells[row].load(Ordering::Relaxed), self.timestamp))
+            && !rows.deleted_at().is_some_and(|cells| is_deleted(cells[row].load(Ordering::Relaxed), self.timestamp))
     }
 }
 
