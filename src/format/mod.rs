@@ -4,6 +4,7 @@
 
 pub mod deletes;
 pub mod growing;
+mod layout;
 pub mod log_record;
 pub mod table;
 
