@@ -8,13 +8,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-
 use crate::config::Instance;
 use crate::query::Snapshot;
 use crate::shm::attach::CollectionView;
 use crate::shm::manifest::{Catalog, CatalogCollection};
+use crate::sys::lock;
 use crate::types::{Error, ErrorKind, Result, Timestamp};
 
 use attached::Attached;
@@ -168,17 +166,8 @@ fn describe_instance(data_dir: &Path) -> Result<Instance> {
 /// Whether a server holds the lock of the data directory. The lock is the kernel's: a killed server holds none.
 fn is_served(instance: &Instance) -> Result<bool> {
     let path = instance.lock_path();
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::io(format_args!("open {}", path.display()), &error)),
-    };
-    match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        // Nobody holds it; ours is given back when it is dropped here.
-        Ok(_) => Ok(false),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
-        Err((_, errno)) => Err(Error::io(format_args!("look at the lock {}", path.display()), &errno.into())),
-    }
+    let holder = lock::holder(&path);
+    Ok(holder.map_err(|error| Error::io(format_args!("look at the lock {}", path.display()), &error))?.is_some())
 }
 
 fn not_served(data_dir: &Path) -> Error {

@@ -5,13 +5,17 @@
 
 pub mod block;
 pub mod event;
+pub mod eventfd;
 pub mod failpoint;
 pub mod files;
 pub mod lock;
 pub mod map;
+pub mod memfd;
 pub mod notify;
 pub mod process;
 pub mod procfs;
 pub mod signals;
 pub mod space;
+#[cfg(test)]
+pub mod test_child;
 pub mod title;
