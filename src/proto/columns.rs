@@ -109,13 +109,13 @@ impl GivenRows<'_> {
             }
             DataType::Json if self.field.is_dynamic => {
                 let values = values!(JsonData);
-                values.iter().enumerate().try_for_each(|(row, document)| check_dynamic(row, document, taken))?;
+                self.valid_values(&values).try_for_each(|(row, document)| check_dynamic(row, document, taken))?;
                 self.texts(&values, Some("{}"))?
             }
             DataType::Json => {
                 let values = values!(JsonData);
                 let name = &self.field.name;
-                values.iter().enumerate().try_for_each(|(row, document)| check_document(name, row, document))?;
+                self.valid_values(&values).try_for_each(|(row, document)| check_document(name, row, document))?;
                 self.texts(&values, text_of(default))?
             }
             other => return Err(Error::unimplemented(format_args!("data type {}", other.name()))),
@@ -167,6 +167,12 @@ impl GivenRows<'_> {
             });
         }
         Ok((ColumnData::Text(texts), default.is_none().then(|| self.valid.clone())))
+    }
+
+    /// The values that are looked at, with their places: what stands at a null row of full-width values is not.
+    fn valid_values<'v, T>(&self, values: &'v [T]) -> impl Iterator<Item = (usize, &'v T)> {
+        let is_aligned = values.len() == self.valid.len();
+        values.iter().enumerate().filter(move |(row, _)| !is_aligned || self.valid[*row])
     }
 
     /// Checks that the values are one per row or one per row that holds one; returns how many rows hold one.
