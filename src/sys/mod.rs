@@ -3,4 +3,8 @@
 //! Invariant: a file is mapped only after its bytes were allocated, so no access through a map can raise SIGBUS.
 #![allow(unsafe_code, reason = "this folder is the fence")]
 
+pub mod eventfd;
 pub mod map;
+pub mod memfd;
+#[cfg(test)]
+pub mod test_child;
