@@ -13,3 +13,6 @@ pub use output::{OutputColumn, OutputRows};
 pub use retrieve::{RetrieveOptions, Retrieved, count, newest_rows, retrieve};
 pub use search::{SearchHits, SearchOptions, search};
 pub use snapshot::{MatchingRows, RowAddress, Selection, Snapshot};
+
+#[cfg(test)]
+mod tests;
