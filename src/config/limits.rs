@@ -18,6 +18,10 @@ pub const VECTOR_FIELDS_MAX: usize = 10;
 pub const VARCHAR_BYTES_MAX: usize = 65_535;
 /// Longest JSON document or dynamic row in bytes (Milvus).
 pub const JSON_BYTES_MAX: usize = 65_536;
+/// Deepest nesting of a JSON document: parsers that recurse stop at 128.
+pub const JSON_DEPTH_MAX: usize = 100;
+/// Most bytes that the rows of one request take in memory, once defaults and nulls are filled in.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Most shards a client may ask for; accepted and echoed, one machine has one (Milvus).
 pub const SHARDS_MAX: i32 = 16;
 /// Most partitions of a collection (Milvus).
@@ -42,4 +46,6 @@ pub const READERS_MAX: usize = 1_024;
 pub const SEARCHERS_MAX: usize = 256;
 
 const _: () = assert!(READERS_MAX > SEARCHERS_MAX);
+// A text column counts its bytes in an i32: the request's own bytes and what defaults add.
+const _: () = assert!(BATCH_BYTES_MAX + REQUEST_BYTES_MAX < i32::MAX as usize);
 const _: () = assert!(JSON_BYTES_MAX <= REQUEST_BYTES_MAX && VARCHAR_BYTES_MAX <= REQUEST_BYTES_MAX);
