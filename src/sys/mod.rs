@@ -3,6 +3,7 @@
 //! Invariant: a file is mapped only after its bytes were allocated, so no access through a map can raise SIGBUS.
 #![allow(unsafe_code, reason = "this folder is the fence")]
 
+pub mod clock;
 pub mod eventfd;
 pub mod map;
 pub mod memfd;
