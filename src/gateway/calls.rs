@@ -59,7 +59,9 @@ impl Calls {
     /// # Errors
     /// When the eventfd cannot be watched.
     pub(super) async fn watch(self: Arc<Calls>) -> io::Result<()> {
-        let done = AsyncFd::register_with_interest(self.pool.done_fd().try_clone_to_owned()?, Interest::READABLE)?;
+        let done = self.pool.done_fd().try_clone_to_owned()?;
+        #[allow(deprecated, reason = "its successor is `unsafe` for descriptors that change; an OwnedFd does not")]
+        let done = AsyncFd::with_interest(done, Interest::READABLE)?;
         loop {
             let mut ready = done.readable().await?;
             // The counter is emptied before the slots are looked at: a reply after the look signals again.
