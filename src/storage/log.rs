@@ -83,6 +83,14 @@ impl Log {
         Ok((log, recovered.report))
     }
 
+    /// Reads every record and changes nothing (doctor).
+    ///
+    /// # Errors
+    /// Those of the disk and of a damaged record.
+    pub fn check(dir: &Path) -> Result<LogRecovery> {
+        recovery::check(dir)
+    }
+
     /// The lsn the next record must carry.
     pub fn next_lsn(&self) -> Lsn {
         self.next

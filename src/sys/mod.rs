@@ -5,8 +5,8 @@
 
 pub mod allocate;
 pub mod block;
-pub mod event;
 pub mod clock;
+pub mod event;
 pub mod eventfd;
 pub mod failpoint;
 pub mod files;
