@@ -18,7 +18,7 @@ use crate::ipc::pool::{PoolFiles, PoolOptions};
 use crate::ipc::progress::ProgressBlock;
 use crate::sys::process::Exit;
 use crate::sys::signals::{Request, Signals};
-use crate::sys::{event, notify, title};
+use crate::sys::{eventfd, notify, title};
 use crate::types::{Error, Result};
 
 /// Requests under way at once, in each pool. More wait in the gateway's queue.
@@ -69,7 +69,7 @@ impl Supervisor {
             };
             let (reads, writes) = (pool("shoal-reads")?, pool("shoal-writes")?);
             let signals = Signals::install().map_err(|error| Error::io("install signal handlers", &error))?;
-            let wake = event::create().map_err(|error| Error::io("make an eventfd", &error))?;
+            let wake = eventfd::counter().map_err(|error| Error::io("make an eventfd", &error))?;
             Ok((progress, reads, writes, signals, wake, Listeners::bind(&config.listen)?))
         })();
         let (progress, reads, writes, signals, wake, listeners) = match made {
@@ -111,7 +111,7 @@ impl Supervisor {
                     Request::Reload => self.reload(reload),
                 }
             }
-            event::take(&self.wake);
+            eventfd::take(&self.wake);
             for at in 0..self.children.len() {
                 self.hear(at);
             }
