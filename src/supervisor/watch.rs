@@ -54,7 +54,7 @@ impl Supervisor {
         ground: Ground,
         config: ServerConfig,
         roles: Roles,
-    ) -> std::result::Result<Supervisor, (Ground, Error)> {
+    ) -> std::result::Result<Supervisor, Box<(Ground, Error)>> {
         let made = (|| {
             (roles.create_blocks)(&ground.instance)?;
             let progress = ProgressBlock::create(&ground.instance, 2 + SEARCHERS_MAX)?;
@@ -74,7 +74,7 @@ impl Supervisor {
         })();
         let (progress, reads, writes, signals, wake, listeners) = match made {
             Ok(made) => made,
-            Err(error) => return Err((ground, error)),
+            Err(error) => return Err(Box::new((ground, error))),
         };
         title::prepare();
         title::set(&format!("shoal: supervisor {}", ground.instance.data_dir.display()));
