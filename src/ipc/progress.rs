@@ -124,7 +124,8 @@ impl ProgressBlock {
             return Err(foreign());
         }
         let cell_count = usize::try_from(word(HEADER_CELLS)).map_err(|_| foreign())?;
-        if cell_count.checked_add(1).and_then(|cells| cells.checked_mul(CELL_BYTES)).is_none_or(|len| len > block.len()) {
+        if cell_count.checked_add(1).and_then(|cells| cells.checked_mul(CELL_BYTES)).is_none_or(|len| len > block.len())
+        {
             return Err(foreign());
         }
         let block = Arc::new(block);

@@ -151,7 +151,8 @@ mod tests {
     fn a_lock_whose_holder_died_is_taken_over_with_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
-        std::fs::write(&path, r#"{"pid":1,"started_unix_ms":1,"command":"a dead and much longer command line"}"#).unwrap();
+        std::fs::write(&path, r#"{"pid":1,"started_unix_ms":1,"command":"a dead and much longer command line"}"#)
+            .unwrap();
         let _held = DirLock::take(&path, &owner(9)).unwrap();
         assert_eq!(holder(&path).unwrap(), Some(Some(owner(9))));
     }

@@ -18,6 +18,6 @@ pub mod procfs;
 pub mod range_lock;
 pub mod signals;
 pub mod space;
-pub mod title;
 #[cfg(test)]
 pub mod test_child;
+pub mod title;

@@ -91,7 +91,10 @@ pub fn fork(name: &str) -> io::Result<Forked> {
         ForkResult::Parent { child } => {
             let pid = rustix::process::Pid::from_raw(child.as_raw())
                 .ok_or_else(|| io::Error::other("fork returned process id 0"))?;
-            Ok(Forked::Parent(ChildProcess { pid: child, pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty())? }))
+            Ok(Forked::Parent(ChildProcess {
+                pid: child,
+                pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty())?,
+            }))
         }
         ForkResult::Child => {
             let prepared = prepare_child(parent, name);
