@@ -152,3 +152,50 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::samples::{fresh_map, map_of};
+
+    #[test]
+    fn marks_are_seen_through_another_handle_and_counted_once() {
+        let map = fresh_map(DeletedAt::file_bytes(5));
+        let writer = DeletedAt::create(Arc::clone(&map), 5);
+        let reader = DeletedAt::open(map).unwrap();
+        assert!(writer.mark(4, 9) && !writer.mark(4, 10) && !writer.mark(5, 9));
+        let cells: Vec<u64> = reader.cells().iter().map(|cell| cell.load(Ordering::Acquire)).collect();
+        assert_eq!((cells, reader.marked_count()), (vec![0, 0, 0, 0, 9], 1));
+    }
+
+    #[test]
+    fn a_header_that_does_not_fit_its_file_is_refused() {
+        let map = fresh_map(DeletedAt::file_bytes(5));
+        DeletedAt::create(Arc::clone(&map), 5);
+        let whole = map.bytes().to_vec();
+        for at in [0, 8, 16, 23, 24, 31] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            assert!(DeletedAt::open(map_of(&bytes)).is_err(), "byte {at}");
+        }
+        for length in [1, 31, 127, whole.len() - 1] {
+            assert!(DeletedAt::open(map_of(&whole[..length])).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_and_no_damaged_one_is_read() {
+        let marks = [(0, 1), (7, u64::MAX), (3, 5)];
+        let bytes = encode_checkpoint(&marks);
+        assert_eq!(decode_checkpoint(&bytes, 8).unwrap(), marks);
+        assert_eq!(decode_checkpoint(&encode_checkpoint(&[]), 0).unwrap(), []);
+        assert!(decode_checkpoint(&bytes, 7).is_err(), "row 7 of 7");
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            // The reserved word is covered by the checksum too.
+            assert!(decode_checkpoint(&damaged, 8).is_err(), "byte {at}");
+            assert!(decode_checkpoint(&bytes[..at], 8).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -352,3 +352,6 @@ impl RowSource for GrowingRows<'_> {
         self.file.map.slice(self.file.layout.insert_timestamps, self.row_count).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

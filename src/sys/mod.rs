@@ -3,7 +3,9 @@
 //! Invariant: a file is mapped only after its bytes were allocated, so no access through a map can raise SIGBUS.
 #![allow(unsafe_code, reason = "this folder is the fence")]
 
+pub mod allocate;
 pub mod block;
+pub mod clock;
 pub mod event;
 pub mod eventfd;
 pub mod failpoint;
@@ -14,6 +16,7 @@ pub mod memfd;
 pub mod notify;
 pub mod process;
 pub mod procfs;
+pub mod range_lock;
 pub mod signals;
 pub mod space;
 #[cfg(test)]

@@ -72,6 +72,11 @@ impl ChildProcess {
         }
     }
 
+    /// Waits for its end and reaps it.
+    pub fn wait(&self) {
+        while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
+    }
+
     /// SIGKILL, through the pidfd: it can hit no other process.
     pub fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, RustixSignal::KILL);

@@ -17,8 +17,8 @@ const REQUESTS: u8 = 3;
 enum Server {
     TakeToken,
     ReadSubmitted,
-    Load { slot: usize, seen: u8 },
-    Claim { slot: usize, seen: u8, word: Word },
+    Load { looked_at: usize, seen: u8 },
+    Claim { looked_at: usize, seen: u8, word: Word },
     Recheck { seen: u8 },
     Sleep,
     WriteReply { slot: usize, word: Word },
@@ -57,6 +57,11 @@ struct State {
     deaths_left: u8,
 }
 
+/// Each server starts its scans at another slot: the worst case of [`super::PoolServer`]'s rotating start.
+fn scanned_slot(server: usize, looked_at: usize) -> usize {
+    (server + looked_at) % SLOTS
+}
+
 fn server_step(state: &State, index: usize) -> Option<State> {
     let mut next = state.clone();
     let claimant = index as u32 + 1;
@@ -65,17 +70,21 @@ fn server_step(state: &State, index: usize) -> Option<State> {
             next.tokens = state.tokens.saturating_sub(1);
             Server::ReadSubmitted
         }
-        Server::ReadSubmitted => Server::Load { slot: 0, seen: state.submitted },
-        Server::Load { slot: SLOTS, seen } => Server::Recheck { seen },
-        Server::Load { slot, seen } if state.words[slot].state() == READY => {
-            Server::Claim { slot, seen, word: state.words[slot] }
-        }
-        Server::Load { slot, seen } => Server::Load { slot: slot + 1, seen },
-        Server::Claim { slot, seen, word } if state.words[slot] != word => Server::Load { slot: slot + 1, seen },
-        Server::Claim { slot, word, .. } => {
-            let claimed = word.claimed(claimant).unwrap();
-            next.words[slot] = claimed;
-            Server::WriteReply { slot, word: claimed }
+        Server::ReadSubmitted => Server::Load { looked_at: 0, seen: state.submitted },
+        Server::Load { looked_at: SLOTS, seen } => Server::Recheck { seen },
+        Server::Load { looked_at, seen } => match state.words[scanned_slot(index, looked_at)] {
+            word if word.state() == READY => Server::Claim { looked_at, seen, word },
+            _ => Server::Load { looked_at: looked_at + 1, seen },
+        },
+        Server::Claim { looked_at, seen, word } => {
+            let slot = scanned_slot(index, looked_at);
+            if state.words[slot] == word {
+                let claimed = word.claimed(claimant).unwrap();
+                next.words[slot] = claimed;
+                Server::WriteReply { slot, word: claimed }
+            } else {
+                Server::Load { looked_at: looked_at + 1, seen }
+            }
         }
         Server::Recheck { seen } if seen != state.submitted => Server::ReadSubmitted,
         Server::Recheck { .. } => Server::Sleep,
@@ -196,6 +205,19 @@ fn death_step(state: &State, server: usize) -> Option<State> {
     })
 }
 
+/// A request waits while a server sleeps, and nothing under way will wake it.
+fn is_overslept(state: &State) -> bool {
+    let is_busy_or_asleep = |server: &Server| {
+        use Server::{Dead, Finish, Release, Sleep, WriteReply};
+        matches!(server, Sleep | WriteReply { .. } | Finish { .. } | Release { .. } | Dead { is_reported: true })
+    };
+    state.client == Client::Idle
+        && state.tokens == 0
+        && state.words.iter().any(|word| word.state() == READY)
+        && state.servers.contains(&Server::Sleep)
+        && state.servers.iter().all(is_busy_or_asleep)
+}
+
 #[test]
 fn every_interleaving_answers_every_request_once() {
     let first = State {
@@ -217,6 +239,7 @@ fn every_interleaving_answers_every_request_once() {
     let mut unexplored = vec![first];
     let mut quiet_count = 0;
     while let Some(state) = unexplored.pop() {
+        assert!(!is_overslept(&state), "a request waits while a server sleeps: {state:?}");
         let must = (0..SERVERS).filter_map(|server| server_step(&state, server));
         let collected = (0..SLOTS).filter_map(|slot| collect_step(&state, slot));
         let must: Vec<State> = must.chain(collected).chain(client_step(&state)).collect();
