@@ -15,4 +15,4 @@ pub use search::{SearchHits, SearchOptions, search};
 pub use snapshot::{MatchingRows, RowAddress, Selection, Snapshot};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,8 @@
 //! Every query against a naive model: random rows, deletes, snapshots, partitions and filters, over real table files and
 //! growing chunks.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod world;
+pub(crate) mod world;
 
 use super::*;
 use crate::filter::{Plan, Templates};

@@ -95,7 +95,7 @@ impl Drop for Attached {
         if self.pid != std::process::id()
             && let Some(own) = self.own.take()
         {
-            std::mem::forget(own.slot);
+            let _ = std::mem::ManuallyDrop::new(own.slot);
         }
     }
 }

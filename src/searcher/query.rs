@@ -18,7 +18,11 @@ const UNKNOWN: [&str; 2] = ["group_by_fields", "order_by_fields"];
 
 /// Query.
 pub(super) fn query(session: &Session<'_>, request: &QueryRequest) -> Result<QueryResults> {
-    let mut found = session.find(&request.db_name, &request.collection_name)?;
+    query_found(session.find(&request.db_name, &request.collection_name)?, request)
+}
+
+/// Queries a collection.
+pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<QueryResults> {
     found.check_loaded("query")?;
     let pairs = Pairs(&request.query_params);
     if let Some(name) = UNKNOWN.into_iter().find(|name| pairs.get(name).is_some()) {

@@ -19,9 +19,14 @@ pub(super) fn hybrid_search(_session: &Session<'_>, _request: HybridSearchReques
 }
 
 /// Search.
-pub(super) fn search(session: &Session<'_>, mut request: SearchRequest) -> Result<SearchResults> {
+pub(super) fn search(session: &Session<'_>, request: SearchRequest) -> Result<SearchResults> {
+    let found = session.find(&request.db_name, &request.collection_name)?;
+    search_found(found, request)
+}
+
+/// Searches a collection.
+pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Result<SearchResults> {
     check_known(&request)?;
-    let mut found = session.find(&request.db_name, &request.collection_name)?;
     found.check_loaded("search")?;
     let params = SearchParams::new(&request.search_params)?;
     if params.is_iterator || params.iterator.is_some() {

@@ -54,7 +54,7 @@ fn sorted_by<K: Ord + Copy>(
     // Automatic ids arrive in order. Otherwise the stable sort: it finds the runs that sorted sources are, and merges
     // them; equal rows are in the order of sources and rows already.
     if !is_sorted {
-        rows.sort_by(|left, right| (left.0, left.1).cmp(&(right.0, right.1)));
+        rows.sort_by_key(|(key, timestamp, _)| (*key, *timestamp));
     }
     rows.into_iter().map(|(_, _, row)| row).collect()
 }

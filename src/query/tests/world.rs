@@ -17,7 +17,7 @@ use crate::shm::manifest::{Manifest, ManifestChunk, ManifestDeletes, ManifestFil
 use crate::sys::map::SharedMap;
 use crate::types::{
     Batch, CollectionId, CollectionSchema, Column, ColumnData, DataType, Epoch, FieldId, FieldSchema, FileId,
-    FileState, Keys, Metric, PartitionId, TextColumn, Timestamp,
+    FileState, IndexRecord, Keys, Metric, PartitionId, TextColumn, Timestamp,
 };
 
 /// Dimension of the vectors.
@@ -113,6 +113,7 @@ pub struct World {
     growing: Vec<Arc<GrowingChunk>>,
     pub last_timestamp: u64,
     pub horizon: Timestamp,
+    pub indexes: Vec<IndexRecord>,
     pub damage: Option<String>,
     key_kind: KeyKind,
 }
@@ -130,6 +131,7 @@ impl World {
             growing: Vec::new(),
             last_timestamp: 10,
             horizon: Timestamp(0),
+            indexes: Vec::new(),
             damage: None,
             key_kind,
         }
@@ -283,7 +285,7 @@ impl World {
             updated: Timestamp(1),
             is_loaded: true,
             partitions: Vec::new(),
-            indexes: Vec::new(),
+            indexes: self.indexes.clone(),
             sealed_row_count: 0,
             horizon: self.horizon,
             files: self.sealed.iter().map(|file| file.entry.clone()).collect(),
