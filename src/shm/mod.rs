@@ -5,5 +5,6 @@
 pub mod attach;
 pub mod control;
 pub mod manifest;
+mod paths;
 pub mod publish;
 pub mod readers;
