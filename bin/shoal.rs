@@ -1,3 +1,7 @@
 //! The command line of ShoalDB.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shoaldb::cli::run()
+}

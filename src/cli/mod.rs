@@ -1,1 +1,178 @@
-//! (to come)
+//! The command line: what `shoal` understands, and how errors become exit codes. Start at `Command`.
+//! Each command has a file of its own. Uses every folder below; `println!` belongs here and nowhere else.
+
+mod doctor;
+mod gc;
+mod serve;
+mod status;
+mod stop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Options;
+use crate::types::{Error, ErrorKind, Result};
+
+/// Exit code of a failure that none of the others names.
+const EXIT_FAILED: u8 = 1;
+/// Exit code of bad configuration or usage.
+const EXIT_USAGE: u8 = 2;
+/// Exit code of a directory that another server uses.
+const EXIT_IN_USE: u8 = 3;
+/// Exit code of a full disk.
+const EXIT_DISK_FULL: u8 = 4;
+/// Exit code of damaged data.
+const EXIT_CORRUPT: u8 = 5;
+/// Exit code of a bug.
+const EXIT_BUG: u8 = 70;
+
+/// A vector database for one machine: one writer, many reader processes, one copy of the data in shared memory. It speaks
+/// the Milvus protocol: point pymilvus at it.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version, max_term_width = 110, after_help = EXIT_CODES)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 3 directory in use, 4 disk full, \
+5 corrupt data, 70 bug.\nSHOAL_LOG filters log lines (error, warn, info, debug, shoaldb::writer=trace).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a data directory until SIGTERM or SIGINT; it is made when it is missing
+    ///
+    /// Prints one line with the addresses, the data directory and the process ids once every process is ready; logs go to
+    /// stderr. SIGTERM or SIGINT drains: requests end, rows are flushed, shared memory is removed. A second one kills; what
+    /// was acknowledged is in the log and is there at the next start. SIGHUP reads --config again.
+    Serve {
+        /// Where the data is kept
+        data_dir: PathBuf,
+        /// TOML file with the options below as keys (`shm_dir = "/dev/shm"`); flags win over it
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Show the processes, collections, log and buffer of a running server
+    Status {
+        /// The data directory it serves
+        data_dir: PathBuf,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop the server of a data directory and wait until it has flushed and ended
+    Stop {
+        /// The data directory it serves
+        data_dir: PathBuf,
+        /// How long to wait
+        #[arg(long, value_name = "TIME", default_value = "120s")]
+        timeout: crate::config::units::Span,
+    },
+    /// Remove what servers that are gone left in shared memory; running servers are not touched
+    Gc {
+        /// Where servers keep their shared memory (their --shm-dir)
+        #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+        shm_dir: PathBuf,
+    },
+    /// Check every file of a data directory against its checksum and the catalog; exits with 5 when something is damaged
+    ///
+    /// Reads only. Works on a stopped server's directory and on a running one's; there, files made or merged away meanwhile
+    /// are looked at again before they are reported.
+    Doctor {
+        /// The data directory
+        data_dir: PathBuf,
+    },
+}
+
+/// Runs the program: parses the arguments, does the command, prints one error, and returns the exit code.
+pub fn run() -> ExitCode {
+    // Usage errors end here, with clap's own code, which is 2 like ours.
+    let line = CommandLine::parse();
+    let outcome = match line.command {
+        Command::Serve { data_dir, config, options } => serve::run(&data_dir, config.as_deref(), &options),
+        Command::Status { data_dir, json } => status::run(&data_dir, json),
+        Command::Stop { data_dir, timeout } => stop::run(&data_dir, timeout.0),
+        Command::Gc { shm_dir } => gc::run(&shm_dir),
+        Command::Doctor { data_dir } => doctor::run(&data_dir),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("shoal: {error}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+/// The one place where errors become exit codes.
+fn exit_code(error: &Error) -> u8 {
+    match error.kind {
+        ErrorKind::InvalidParameter | ErrorKind::MissingParameter => EXIT_USAGE,
+        ErrorKind::InUse => EXIT_IN_USE,
+        ErrorKind::DiskFull => EXIT_DISK_FULL,
+        ErrorKind::Corrupt => EXIT_CORRUPT,
+        ErrorKind::Internal => EXIT_BUG,
+        _ => EXIT_FAILED,
+    }
+}
+
+/// What the running server of a data directory wrote about itself.
+fn read_instance(data_dir: &std::path::Path) -> Result<crate::config::Instance> {
+    let shown = data_dir.display();
+    let canonical =
+        data_dir.canonicalize().map_err(|error| Error::io(format_args!("open data directory {shown}"), &error))?;
+    let path = canonical.join("run").join("instance.json");
+    let bytes = std::fs::read(&path).map_err(|_| no_server(data_dir))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::new(ErrorKind::Corrupt, format!("cannot read {}: {error}", path.display())))
+}
+
+fn no_server(data_dir: &std::path::Path) -> Error {
+    let shown = data_dir.display();
+    Error::new(ErrorKind::Unavailable, format!("no server runs on {shown}: start one with `shoal serve {shown}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_serve_has_its_key_in_the_file() {
+        let command = CommandLine::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let flags = serve.get_arguments().filter_map(|argument| argument.get_long()).filter(|flag| *flag != "config");
+        let mut flags: Vec<String> = flags.map(|flag| flag.replace('-', "_")).collect();
+        let mut keys: Vec<String> = Options::KEYS.iter().map(|key| (*key).to_owned()).collect();
+        flags.sort();
+        keys.sort();
+        assert_eq!(flags, keys);
+    }
+
+    #[test]
+    fn flags_are_read_as_written() {
+        let arguments =
+            "shoal serve d --searchers 2 --listen 127.0.0.1:0 --listen unix:s --shm-bytes-max 1g --durability os";
+        let line = CommandLine::try_parse_from(arguments.split(' ')).unwrap();
+        let Command::Serve { options, .. } = line.command else { panic!("not serve") };
+        let config = options.resolve().unwrap();
+        assert_eq!((config.searchers, config.shm_bytes_max), (2, Some(1 << 30)));
+        assert_eq!(config.listen, ["127.0.0.1:0", "unix:s"]);
+        assert!(CommandLine::try_parse_from(["shoal", "serve", "d", "--shm-bytes-max", "much"]).is_err());
+    }
+
+    #[test]
+    fn errors_have_their_exit_codes() {
+        let codes =
+            [ErrorKind::InvalidParameter, ErrorKind::InUse, ErrorKind::DiskFull, ErrorKind::Corrupt, ErrorKind::Io]
+                .map(|kind| exit_code(&Error::new(kind, "")));
+        assert_eq!(codes, [2, 3, 4, 5, 1]);
+    }
+}

@@ -18,6 +18,10 @@ pub const VECTOR_FIELDS_MAX: usize = 10;
 pub const VARCHAR_BYTES_MAX: usize = 65_535;
 /// Longest JSON document or dynamic row in bytes (Milvus).
 pub const JSON_BYTES_MAX: usize = 65_536;
+/// Deepest nesting of a JSON document: parsers that recurse stop at 128.
+pub const JSON_DEPTH_MAX: usize = 100;
+/// Most bytes that the rows of one request take in memory, once defaults and nulls are filled in.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Most shards a client may ask for; accepted and echoed, one machine has one (Milvus).
 pub const SHARDS_MAX: i32 = 16;
 /// Most partitions of a collection (Milvus).
@@ -34,10 +38,25 @@ pub const OUTPUT_FIELDS_MAX: usize = 1_024;
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// Largest reply body in bytes (Milvus stops at 100 MB).
 pub const REPLY_BYTES_MAX: usize = 128 << 20;
+/// Largest catalog or manifest in bytes: 65,536 collections or 500,000 files fit.
+pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
+/// Most client connections at once; more wait in the listener's backlog.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Most calls under way on one connection; its client holds back more.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+/// Largest header block of a call in bytes.
+pub const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// Most calls that wait for a free slot of one pool; more are told to come back later.
+pub const QUEUED_CALLS_MAX: usize = 4_096;
+/// Most bytes of request bodies that the gateway holds at once.
+pub const BODIES_BYTES_MAX: usize = 1 << 30;
 /// Most reader processes attached to one database at once, searchers included.
 pub const READERS_MAX: usize = 1_024;
 /// Most searcher processes.
 pub const SEARCHERS_MAX: usize = 256;
 
+const _: () = assert!(BODIES_BYTES_MAX >= REQUEST_BYTES_MAX);
 const _: () = assert!(READERS_MAX > SEARCHERS_MAX);
+// A text column counts its bytes in an i32: the request's own bytes and what defaults add.
+const _: () = assert!(BATCH_BYTES_MAX + REQUEST_BYTES_MAX < i32::MAX as usize);
 const _: () = assert!(JSON_BYTES_MAX <= REQUEST_BYTES_MAX && VARCHAR_BYTES_MAX <= REQUEST_BYTES_MAX);

@@ -1,9 +1,12 @@
-//! What may be configured, and every limit. Start at `server.rs` (options of `shoal serve`) and `limits.rs`.
+//! What may be configured, and every limit. Start at `server.rs` (what a server is told), `options.rs` (flags and file) and `limits.rs`.
 //! Uses `types` only.
 
 mod instance;
 pub mod limits;
+mod options;
 mod server;
+pub mod units;
 
 pub use instance::Instance;
+pub use options::Options;
 pub use server::{Durability, LogFormat, ServerConfig};

@@ -4,7 +4,10 @@
 
 pub mod deletes;
 pub mod growing;
+mod layout;
 pub mod log_record;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod table;
 
 use crate::types::{ColumnView, FieldSchema};

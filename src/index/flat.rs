@@ -1,9 +1,24 @@
 //! Exact search: one pass over contiguous rows serves many queries.
+//!
+//! Rows are taken in blocks that stay in the L2 cache while all queries pass over them; a filter's rows are listed, so that
+//! only they are computed. A hit's distance depends on the query and the row alone, to the bit: not on how many queries a
+//! search has, on its filter or its files (`kernel`'s invariant), so a repeated search repeats its scores.
 
 use std::ops::Range;
 
-use super::TopK;
+use super::{Hit, TopK};
+use crate::kernel::{Kernels, QUERY_TILE, RowBlock, Rows};
 use crate::types::{Bitmap, Metric};
+
+/// Bytes of a block of rows: with the queries of a tile well within an L2 cache of 512 KiB or more.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Fewest rows of a block: whole tiles even of the longest vectors.
+const BLOCK_ROWS_MIN: usize = 16;
+/// Most rows of a block: their distances to a tile of queries stay in the L1 cache.
+const BLOCK_ROWS_MAX: usize = 1024;
+/// Squared norms between these bounds neither overflow nor lose precision in `f32`; cosines of other vectors are
+/// computed in double precision.
+const PLAIN_SQUARED_NORMS: Range<f32> = 1e-18..1e18;
 
 /// Queries of one search, prepared once (f32; norms for COSINE) and used on every file.
 #[derive(Clone, Debug)]
@@ -27,7 +42,7 @@ pub struct DistanceRange {
 
 /// Scans rows of one vector column (`f32`, little-endian, `dim` per row, 4-byte aligned) and offers each row whose bit is
 /// set (all rows when `filter` is `None`) to `tops[query]` with its distance. `rows` are rows of the file; `filter` has one
-/// bit per row of the file; `file_index` goes into the hits.
+/// bit per row of the file; `file_index` goes into the hits. Rows that `vectors` or `filter` do not reach are not looked at.
 ///
 /// A zero vector has cosine 0 to everything.
 pub fn scan(
@@ -39,6 +54,210 @@ pub fn scan(
     file_index: u32,
     tops: &mut [TopK],
 ) {
-    let _ = (queries, vectors, rows, filter, range, file_index, tops);
-    todo!()
+    let row_bytes = queries.dim * size_of::<f32>();
+    if row_bytes == 0 || tops.is_empty() || queries.values.len() < tops.len() * queries.dim {
+        return;
+    }
+    let end = rows.end.min(vectors.len() / row_bytes).min(u32::MAX as usize);
+    let block_rows = (BLOCK_BYTES / row_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
+    let mut scan = Scan::new(queries, vectors, range, file_index, tops, block_rows);
+    match filter {
+        None => {
+            for first in (rows.start..end).step_by(block_rows) {
+                scan.offer_block(Rows::Range(first..end.min(first + block_rows)));
+            }
+        }
+        Some(filter) => for_each_list(filter, rows.start..end, block_rows, |list| scan.offer_list(list)),
+    }
 }
+
+/// Calls `take` with the set rows of `rows`, `list_rows` at a time, ascending.
+fn for_each_list(filter: &Bitmap, rows: Range<usize>, list_rows: usize, mut take: impl FnMut(&[u32])) {
+    let end = rows.end.min(filter.row_count());
+    let mut list = Vec::with_capacity(list_rows);
+    for index in rows.start / 64..end.div_ceil(64) {
+        let first = index * 64;
+        let mut word = filter.words()[index];
+        if first < rows.start {
+            word &= u64::MAX << (rows.start - first);
+        }
+        if first + 64 > end {
+            word &= u64::MAX >> (first + 64 - end);
+        }
+        while word != 0 {
+            list.push((first + word.trailing_zeros() as usize) as u32);
+            word &= word - 1;
+            if list.len() == list_rows {
+                take(&list);
+                list.clear();
+            }
+        }
+    }
+    if !list.is_empty() {
+        take(&list);
+    }
+}
+
+/// One call of [`scan`]: what all blocks share, and memory that they reuse.
+struct Scan<'a> {
+    kernels: Kernels,
+    queries: &'a Queries,
+    vectors: &'a [u8],
+    range: Option<DistanceRange>,
+    file_index: u32,
+    tops: &'a mut [TopK],
+    /// For COSINE, 1 / norm of each query; see [`inverse_norm`].
+    query_inverse_norms: Vec<f32>,
+    /// For COSINE, 1 / norm of each row of the block.
+    row_inverse_norms: Vec<f32>,
+    /// Distances of a tile of queries to the rows of a block, query by query.
+    distances: Vec<f32>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(
+        queries: &'a Queries,
+        vectors: &'a [u8],
+        range: Option<DistanceRange>,
+        file_index: u32,
+        tops: &'a mut [TopK],
+        block_rows: usize,
+    ) -> Scan<'a> {
+        let is_cosine = queries.metric == Metric::Cosine;
+        Scan {
+            kernels: Kernels::get(),
+            queries,
+            vectors,
+            range,
+            file_index,
+            query_inverse_norms: if is_cosine { query_inverse_norms(queries) } else { Vec::new() },
+            row_inverse_norms: vec![0.0; if is_cosine { block_rows } else { 0 }],
+            distances: vec![0.0; block_rows * tops.len().min(QUERY_TILE)],
+            tops,
+        }
+    }
+
+    /// Offers listed rows, ascending; as one range where nothing is missing between them.
+    fn offer_list(&mut self, list: &[u32]) {
+        match (list.first(), list.last()) {
+            (Some(first), Some(last)) if (last - first) as usize == list.len() - 1 => {
+                self.offer_block(Rows::Range(*first as usize..*last as usize + 1));
+            }
+            _ => self.offer_block(Rows::Listed(list)),
+        }
+    }
+
+    /// Computes the distances of all queries to a block's rows and offers them.
+    fn offer_block(&mut self, rows: Rows<'_>) {
+        // Ranges and lists were cut to the column above, so there is always a block.
+        let Some(block) = RowBlock::new(self.vectors, self.queries.dim, rows) else { return };
+        let Scan { kernels, queries, distances, row_inverse_norms, query_inverse_norms, .. } = self;
+        let row_inverse_norms =
+            &mut row_inverse_norms[..if queries.metric == Metric::Cosine { block.len() } else { 0 }];
+        let query_count = self.tops.len();
+        if queries.metric == Metric::Cosine && query_count > 1 {
+            kernels.squared_norms(&block, row_inverse_norms);
+            row_inverse_norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
+        }
+        let tiles = queries.values.chunks(queries.dim * QUERY_TILE).zip(self.tops.chunks_mut(QUERY_TILE));
+        for (tile, (values, tops)) in tiles.enumerate() {
+            let distances = &mut distances[..tops.len() * block.len()];
+            match queries.metric {
+                Metric::L2 => kernels.squared_distances(values, &block, distances),
+                Metric::Ip => {
+                    kernels.inner_products(values, &block, distances);
+                    distances.iter_mut().for_each(|distance| *distance = -*distance);
+                }
+                Metric::Cosine => {
+                    if query_count == 1 {
+                        kernels.inner_products_and_norms(values, &block, distances, row_inverse_norms);
+                        row_inverse_norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
+                    } else {
+                        kernels.inner_products(values, &block, distances);
+                    }
+                    let query_inverse_norms = &query_inverse_norms[tile * QUERY_TILE..][..tops.len()];
+                    negate_cosines(values, &block, query_inverse_norms, row_inverse_norms, distances);
+                }
+            }
+            for (top, distances) in tops.iter_mut().zip(distances.chunks_exact(block.len())) {
+                offer(top, self.file_index, &block, distances, self.range);
+            }
+        }
+    }
+}
+
+/// Turns the inner products of a tile of queries with a block's rows into negated cosines.
+fn negate_cosines(
+    queries: &[f32],
+    block: &RowBlock<'_>,
+    query_inverse_norms: &[f32],
+    row_inverse_norms: &[f32],
+    products: &mut [f32],
+) {
+    let is_plain = row_inverse_norms.iter().all(|norm| !norm.is_nan());
+    let tile = queries.chunks_exact(block.dim()).zip(query_inverse_norms);
+    for ((query, query_norm), products) in tile.zip(products.chunks_exact_mut(block.len())) {
+        for (product, row_norm) in products.iter_mut().zip(row_inverse_norms) {
+            // Rounding may go past 1; cosines do not.
+            *product = -(*product * query_norm * row_norm).clamp(-1.0, 1.0);
+        }
+        if !is_plain || query_norm.is_nan() {
+            for (index, product) in products.iter_mut().enumerate() {
+                if query_norm.is_nan() || row_inverse_norms[index].is_nan() {
+                    *product = -precise_cosine(query, block.row_bytes(index));
+                }
+            }
+        }
+    }
+}
+
+/// Offers the distances of one query to a block's rows.
+fn offer(top: &mut TopK, file_index: u32, block: &RowBlock<'_>, distances: &[f32], range: Option<DistanceRange>) {
+    // Most distances are too far: they are looked at in groups that compilers compare with few instructions.
+    const GROUP: usize = 16;
+    for (group_index, group) in distances.chunks(GROUP).enumerate() {
+        let bound = top.bound();
+        if group.iter().filter(|distance| **distance <= bound).count() == 0 {
+            continue;
+        }
+        for (index, &distance) in group.iter().enumerate() {
+            if distance <= top.bound() && range.is_none_or(|range| range.low <= distance && distance < range.high) {
+                top.push(Hit { file_index, row: block.row(group_index * GROUP + index) as u32, distance });
+            }
+        }
+    }
+}
+
+/// 1 / norm, or not-a-number for what needs [`precise_cosine`]: zero vectors and those whose squares leave `f32`.
+fn inverse_norm(squared_norm: f32) -> f32 {
+    if PLAIN_SQUARED_NORMS.contains(&squared_norm) { 1.0 / squared_norm.sqrt() } else { f32::NAN }
+}
+
+/// The inverse norms of the queries, by the same kernel as those of the rows.
+fn query_inverse_norms(queries: &Queries) -> Vec<f32> {
+    let bytes = bytemuck::cast_slice(&queries.values);
+    let count = queries.values.len() / queries.dim;
+    let mut norms = vec![0.0; count];
+    if let Some(block) = RowBlock::new(bytes, queries.dim, Rows::Range(0..count)) {
+        Kernels::get().squared_norms(&block, &mut norms);
+    }
+    norms.iter().map(|norm| inverse_norm(*norm)).collect()
+}
+
+/// The cosine in double precision; 0 when a vector is zero.
+fn precise_cosine(query: &[f32], row: &[u8]) -> f32 {
+    let (mut product, mut query_square, mut row_square) = (0.0f64, 0.0f64, 0.0f64);
+    for (query, row) in query.iter().zip(row.as_chunks().0) {
+        let (query, row) = (f64::from(*query), f64::from(f32::from_le_bytes(*row)));
+        product += query * row;
+        query_square += query * query;
+        row_square += row * row;
+    }
+    if query_square == 0.0 || row_square == 0.0 {
+        return 0.0;
+    }
+    (product / (query_square.sqrt() * row_square.sqrt())).clamp(-1.0, 1.0) as f32
+}
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,7 @@ pub struct RoleContext {
 impl Notices {
     /// Sends a notice and wakes the supervisor. A supervisor that is gone is no error: its children end by themselves.
     pub fn send(&self, notice: Notice) {
-        let _ = notice;
-        todo!()
+        let _ = self.sender.send(notice);
+        crate::sys::eventfd::add(&self.wake, 1);
     }
 }

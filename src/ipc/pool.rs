@@ -5,16 +5,26 @@
 //! and two sparse byte areas (request, reply) of the largest size; what a large one touched is given back (hole punched).
 //!
 //! A slot's state word holds state, generation and claimant in one u64 and moves by compare-and-swap only:
-//! FREE -> FILLING -> READY -> CLAIMED(claimant) -> DONE -> FREE. Any idle server claims the next READY slot. A late reply
-//! of an old generation fails its CAS and is dropped. What happens to the CLAIMED slots of a server that died is the
+//! FREE -> FILLING -> READY -> CLAIMED(claimant) -> DONE (replied, died, too large) -> FREE; what the client gives up while
+//! a server is at it is ABANDONED until that server lets go, because it may still write a reply. Any idle server claims the
+//! next READY slot. A late reply of an old generation fails its CAS and is dropped. What happens to the CLAIMED slots of a server that died is the
 //! client's choice ([`OnDeath`]); the second death on one slot fails that request (poison).
+
+mod client;
+mod layout;
+mod server;
+mod word;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
 
+pub use self::client::PoolClient;
+pub use self::server::{Claim, PoolServer};
+
+use self::layout::Layout;
 use super::method::Method;
+use crate::sys::{eventfd, memfd};
 
 /// Size of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +56,10 @@ impl PoolFiles {
     /// # Errors
     /// Those of the kernel.
     pub fn create(name: &str, options: PoolOptions) -> io::Result<PoolFiles> {
-        let _ = (name, options);
-        todo!()
+        let layout = Layout::new(options)?;
+        let memory = memfd::sealed(name, layout.len() as u64)?;
+        layout.write_header(&memory)?;
+        Ok(PoolFiles { memory, work: eventfd::semaphore()?, done: eventfd::counter()?, options })
     }
 }
 
@@ -107,116 +119,7 @@ pub struct Ticket {
     pub generation: u32,
 }
 
-/// The client's end: the one process that submits (the gateway). Not to be used from two processes at once.
-#[derive(Debug)]
-pub struct PoolClient {}
-
-impl PoolClient {
-    /// Maps the pool and frees every slot (a former client may have died): generations move on, so late replies are dropped.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn open(files: &PoolFiles, on_death: OnDeath) -> io::Result<PoolClient> {
-        let _ = (files, on_death);
-        todo!()
-    }
-
-    /// Puts a request into a free slot and wakes a server.
-    ///
-    /// # Errors
-    /// When no slot is free or the body is too large.
-    pub fn submit(&self, header: &RequestHeader, body: &[u8]) -> Result<Ticket, SubmitError> {
-        let _ = (header, body);
-        todo!()
-    }
-
-    /// Whether the request ended. Cheap: one atomic load.
-    pub fn poll(&self, ticket: Ticket) -> Option<Outcome> {
-        let _ = ticket;
-        todo!()
-    }
-
-    /// The reply of a request that ended as [`Outcome::Replied`]; then frees the slot.
-    pub fn take_reply(&self, ticket: Ticket) -> Vec<u8> {
-        let _ = ticket;
-        todo!()
-    }
-
-    /// Gives a request up (deadline, client gone): the slot is freed, now or when its server is done with it.
-    pub fn abandon(&self, ticket: Ticket) {
-        let _ = ticket;
-        todo!()
-    }
-
-    /// A server died: its CLAIMED slots become READY again or fail, and every server is woken.
-    pub fn server_died(&self, claimant: u32) {
-        let _ = claimant;
-        todo!()
-    }
-
-    /// Readable when replies may be there; read it (8 bytes) before polling tickets.
-    pub fn done_fd(&self) -> BorrowedFd<'_> {
-        todo!()
-    }
-
-    /// Slots in use.
-    pub fn in_use(&self) -> usize {
-        todo!()
-    }
-}
-
-/// A server's end: a searcher, or a thread of the writer. Several threads of a process may share one.
-#[derive(Debug)]
-pub struct PoolServer {}
-
-impl PoolServer {
-    /// Maps the pool. `claimant` is unique among all servers ever started on it (the role's incarnation).
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn open(files: &PoolFiles, claimant: u32) -> io::Result<PoolServer> {
-        let _ = (files, claimant);
-        todo!()
-    }
-
-    /// Claims the next READY slot, if there is one. Slots whose deadline passed are still handed out: look at the header.
-    pub fn claim(&self) -> Option<Claim<'_>> {
-        todo!()
-    }
-
-    /// Sleeps until there may be work or the time is over.
-    pub fn wait(&self, timeout: Option<Duration>) {
-        let _ = timeout;
-        todo!()
-    }
-
-    /// Wakes every sleeper of this process, for a stop.
-    pub fn wake_all(&self) {
-        todo!()
-    }
-}
-
-/// A claimed request. Dropped without a reply, it fails as [`Outcome::ServerDied`].
-#[derive(Debug)]
-pub struct Claim<'a> {
-    server: &'a PoolServer,
-}
-
-impl Claim<'_> {
-    /// Method, database, deadline; `None` when the words in the slot make no sense.
-    pub fn header(&self) -> Option<RequestHeader> {
-        let _ = self.server;
-        todo!()
-    }
-
-    /// The body, in shared memory: stable until the reply.
-    pub fn body(&self) -> &[u8] {
-        todo!()
-    }
-
-    /// Writes the reply, marks the slot DONE and signals the client. `false` when nobody waits any more.
-    pub fn reply(self, body: &[u8]) -> bool {
-        let _ = body;
-        todo!()
-    }
-}
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

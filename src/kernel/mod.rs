@@ -1,3 +1,20 @@
 //! Distances between vectors with SIMD, chosen once per process.
-//! Start at `dispatch.rs`. Uses `types`; does no I/O. Invariant: every SIMD path has a scalar twin and a test that they agree.
+//! Start at `dispatch.rs`; `tile.rs` holds the loops, `lanes.rs` what a SIMD level must offer. Uses nothing of ours; does no I/O.
+//! Invariant: one pair of vectors has one distance, to the bit: the order of additions depends on the dimension alone, never
+//! on the SIMD level, on how many queries or rows are computed together, or on whether rows are contiguous or listed.
+//!
+//! Other element types (f16, bf16, int8, 1-bit codes) become one file each beside `tile.rs`, and tasks of their own.
 #![allow(unsafe_code, reason = "SIMD intrinsics")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+mod lanes;
+mod rows;
+mod scalar;
+mod tile;
+
+pub use dispatch::{Kernels, QUERY_TILE};
+pub use rows::{RowBlock, Rows};

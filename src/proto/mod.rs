@@ -22,6 +22,9 @@ pub mod rg {
     include!(concat!(env!("OUT_DIR"), "/milvus.proto.rg.rs"));
 }
 
+pub mod columns;
+mod json;
+mod names;
 pub mod rows;
 pub mod schemas;
 pub mod status;

@@ -2,12 +2,17 @@
 //! Start at `search.rs` and `retrieve.rs`. Uses `shm` views, `index`, `filter`, `format`; knows nothing of the wire.
 //! Invariant: a request sees exactly the rows with `insert_ts <= S` and not `deleted_at <= S`.
 
+mod key;
 mod output;
 mod retrieve;
 mod search;
 mod snapshot;
 
+pub use key::keys_of_column;
 pub use output::{OutputColumn, OutputRows};
-pub use retrieve::{RetrieveOptions, Retrieved, count, retrieve};
+pub use retrieve::{RetrieveOptions, Retrieved, count, newest_rows, retrieve};
 pub use search::{SearchHits, SearchOptions, search};
-pub use snapshot::{Selection, Snapshot};
+pub use snapshot::{MatchingRows, RowAddress, Selection, Snapshot};
+
+#[cfg(test)]
+pub(crate) mod tests;

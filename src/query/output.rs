@@ -1,7 +1,10 @@
 //! Fields of found rows, gathered from their files.
 
-use super::snapshot::{RowAddress, Snapshot};
-use crate::types::{Column, FieldSchema};
+use super::snapshot::{FileRows, RowAddress, Snapshot};
+use crate::config::limits::REPLY_BYTES_MAX;
+use crate::types::{
+    Column, ColumnData, ColumnView, DataType, Error, ErrorKind, FieldSchema, Result, TextColumn, Value, Values,
+};
 
 /// A gathered column: full width, `validity` where rows are null.
 pub type OutputColumn = Column;
@@ -18,13 +21,176 @@ pub struct OutputRows<'a> {
 impl OutputRows<'_> {
     /// One field of every row; files older than the field give its default or null.
     pub fn column(&self, field: &FieldSchema) -> OutputColumn {
-        let _ = (field, self.snapshot, self.rows);
-        todo!()
+        self.with_columns(field, |columns| {
+            let gather = Gather { rows: self.rows, columns, field };
+            Column { field: field.id, data: gather.data(), validity: gather.validity() }
+        })
+    }
+
+    /// Several fields of every row, in the order asked.
+    ///
+    /// # Errors
+    /// When they are more than a reply may hold ([`REPLY_BYTES_MAX`]); nothing is built then.
+    pub fn columns(&self, fields: &[&FieldSchema]) -> Result<Vec<OutputColumn>> {
+        let bytes = fields.iter().map(|field| self.column_bytes(field)).fold(0usize, usize::saturating_add);
+        if bytes > REPLY_BYTES_MAX {
+            let message = format!(
+                "the fields of {} rows have {bytes} bytes, a reply holds at most {REPLY_BYTES_MAX}; ask for fewer rows or \
+                 fewer output fields",
+                self.rows.len()
+            );
+            return Err(Error::new(ErrorKind::InvalidParameter, message));
+        }
+        Ok(fields.iter().map(|field| self.column(field)).collect())
     }
 
     /// Bytes the column will have, without building it: replies are bounded before they are built.
     pub fn column_bytes(&self, field: &FieldSchema) -> usize {
-        let _ = field;
-        todo!()
+        match field.row_bytes() {
+            Some(row_bytes) => row_bytes * self.rows.len(),
+            None => self.with_columns(field, |columns| {
+                let gather = Gather { rows: self.rows, columns, field };
+                gather.rows.iter().map(|address| gather.text(*address).len()).sum()
+            }),
+        }
+    }
+
+    /// Looks the field up in every file that one of the rows is in.
+    fn with_columns<T>(&self, field: &FieldSchema, use_columns: impl FnOnce(&[Option<ColumnView<'_>>]) -> T) -> T {
+        let mut sources: Vec<Option<FileRows<'_>>> = vec![None; self.snapshot.file_count()];
+        for address in self.rows {
+            let source = &mut sources[address.file as usize];
+            if source.is_none() {
+                *source = self.snapshot.file_rows(address.file as usize);
+            }
+        }
+        let columns: Vec<Option<ColumnView<'_>>> =
+            sources.iter().map(|source| source.as_ref().and_then(|rows| rows.column(field))).collect();
+        use_columns(&columns)
+    }
+}
+
+struct Gather<'a> {
+    rows: &'a [RowAddress],
+    /// By file.
+    columns: &'a [Option<ColumnView<'a>>],
+    field: &'a FieldSchema,
+}
+
+impl<'a> Gather<'a> {
+    fn data(&self) -> ColumnData {
+        match self.field.data_type {
+            DataType::Bool => ColumnData::Bool(self.fixed(self.default_int() != 0, |c, row| Some(c.bool(row)))),
+            DataType::Int8 => {
+                ColumnData::Int8(self.fixed(self.default_int() as i8, |column, row| match column.values {
+                    Values::Int8(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
+            DataType::Int16 => {
+                ColumnData::Int16(self.fixed(self.default_int() as i16, |column, row| match column.values {
+                    Values::Int16(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
+            DataType::Int32 => {
+                ColumnData::Int32(self.fixed(self.default_int() as i32, |column, row| match column.values {
+                    Values::Int32(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
+            DataType::Int64 | DataType::Timestamptz => {
+                ColumnData::Int64(self.fixed(self.default_int(), |column, row| column.integer(row)))
+            }
+            DataType::Float => {
+                ColumnData::Float(self.fixed(self.default_float() as f32, |column, row| match column.values {
+                    Values::Float(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
+            DataType::Double => {
+                ColumnData::Double(self.fixed(self.default_float(), |column, row| match column.values {
+                    Values::Double(values) => values.get(row).copied(),
+                    _ => None,
+                }))
+            }
+            DataType::VarChar | DataType::Json | DataType::Array | DataType::SparseFloatVector => self.texts(),
+            DataType::FloatVector => {
+                let mut values = vec![0f32; self.rows.len() * self.field.dim()];
+                self.vectors(bytemuck::cast_slice_mut(&mut values));
+                ColumnData::FloatVector(values)
+            }
+            DataType::BinaryVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
+                let mut bytes = vec![0; self.rows.len() * self.field.row_bytes().unwrap_or(0)];
+                self.vectors(&mut bytes);
+                ColumnData::BytesVector(bytes)
+            }
+        }
+    }
+
+    fn column(&self, address: RowAddress) -> Option<&ColumnView<'a>> {
+        self.columns.get(address.file as usize)?.as_ref()
+    }
+
+    /// `None` in a row of a file older than the field, or of a column of another type: the default takes its place.
+    fn fixed<T: Copy>(&self, default: T, value: impl Fn(&ColumnView<'a>, usize) -> Option<T>) -> Vec<T> {
+        let read = |address: &RowAddress| self.column(*address).and_then(|column| value(column, address.row as usize));
+        self.rows.iter().map(|address| read(address).unwrap_or(default)).collect()
+    }
+
+    fn text(&self, address: RowAddress) -> &[u8] {
+        match self.column(address) {
+            Some(column) => column.text(address.row as usize),
+            None => match &self.field.default_value {
+                Some(Value::Text(text)) => text.as_bytes(),
+                _ => &[],
+            },
+        }
+    }
+
+    fn texts(&self) -> ColumnData {
+        let mut texts = TextColumn::default();
+        texts.offsets.reserve(self.rows.len());
+        for address in self.rows {
+            texts.push(self.text(*address));
+        }
+        ColumnData::Text(texts)
+    }
+
+    /// Copies vectors; rows without one stay zero.
+    fn vectors(&self, out: &mut [u8]) {
+        let Some(row_bytes) = self.field.row_bytes().filter(|row_bytes| *row_bytes > 0) else { return };
+        for (address, out) in self.rows.iter().zip(out.chunks_exact_mut(row_bytes)) {
+            let vector = self.column(*address).map(|column| column.vector(address.row as usize)).unwrap_or_default();
+            if vector.len() == row_bytes {
+                out.copy_from_slice(vector);
+            }
+        }
+    }
+
+    /// `None` when no row is null.
+    fn validity(&self) -> Option<Vec<bool>> {
+        let is_valid = |address: &RowAddress| match self.column(*address) {
+            Some(column) => column.validity.is_valid(address.row as usize),
+            None => !matches!(self.field.default_value, None | Some(Value::Null)),
+        };
+        let validity: Vec<bool> = self.rows.iter().map(is_valid).collect();
+        validity.contains(&false).then_some(validity)
+    }
+
+    fn default_int(&self) -> i64 {
+        match self.field.default_value {
+            Some(Value::Int(value)) => value,
+            Some(Value::Bool(value)) => value.into(),
+            _ => 0,
+        }
+    }
+
+    fn default_float(&self) -> f64 {
+        match self.field.default_value {
+            Some(Value::Float(value)) => value,
+            Some(Value::Int(value)) => value as f64,
+            _ => 0.0,
+        }
     }
 }

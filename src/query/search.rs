@@ -1,8 +1,16 @@
 //! Search: the k nearest rows of each query vector, over all files of a snapshot.
 
-use super::snapshot::{RowAddress, Selection, Snapshot};
-use crate::index::flat::{DistanceRange, Queries};
-use crate::types::{FieldId, Result};
+use std::collections::HashSet;
+
+use super::key::Key;
+use super::snapshot::{FileRows, RowAddress, Selection, Snapshot};
+use crate::config::limits::TOP_K_MAX;
+use crate::index::flat::{self, DistanceRange, Queries};
+use crate::index::{Hit, TopK};
+use crate::types::{Bitmap, DataType, Error, ErrorKind, FieldId, FieldSchema, Result, Validity, Values};
+
+/// How many hits are looked at for one query, at most, to find `top_k` different keys among rows that share keys.
+const FETCH_MAX: usize = 8 * TOP_K_MAX;
 
 /// One search.
 #[derive(Clone, Debug)]
@@ -31,8 +39,128 @@ pub struct SearchHits {
 /// Searches; one entry per query vector.
 ///
 /// # Errors
-/// When the snapshot is older than the manifest's horizon or the collection is damaged.
+/// When the snapshot is older than the manifest's horizon or the collection is damaged; when the queries do not fit the field.
 pub fn search(snapshot: &Snapshot, options: &SearchOptions) -> Result<Vec<SearchHits>> {
-    let _ = (snapshot, options);
-    todo!()
+    snapshot.check()?;
+    let schema = &snapshot.view.manifest.schema;
+    let field = schema.field_by_id(options.field).filter(|field| field.data_type == DataType::FloatVector);
+    let field = field.ok_or_else(|| Error::unimplemented("searching a field that is not a FloatVector"))?;
+    if options.queries.dim == 0 || options.queries.dim != field.dim() {
+        let dims = (options.queries.dim, field.dim());
+        return Err(Error::invalid(format_args!("query vectors have {} dimensions, the field has {}", dims.0, dims.1)));
+    }
+    let search = Search { snapshot, field, options };
+    let mut results = vec![SearchHits::default(); options.queries.values.len() / options.queries.dim];
+    let every_query: Vec<usize> = (0..results.len()).collect();
+    let mut open = search.pass(&options.queries, &every_query, options.top_k, &mut results)?;
+    let mut fetch = options.top_k;
+    // Rows that share keys took places of others. Only such queries are searched again, for more rows.
+    while !open.is_empty() && fetch < FETCH_MAX {
+        fetch = (fetch.max(16) * 4).min(FETCH_MAX);
+        open = search.pass(&search.subset(&open), &open, fetch, &mut results)?;
+    }
+    Ok(results)
+}
+
+struct Search<'a> {
+    snapshot: &'a Snapshot,
+    field: &'a FieldSchema,
+    options: &'a SearchOptions,
+}
+
+impl Search<'_> {
+    /// Searches every file for the `fetch` nearest rows of some queries, puts the different keys among them into
+    /// `results[places[i]]`, and returns the places that may be missing some because rows shared keys.
+    fn pass(
+        &self,
+        queries: &Queries,
+        places: &[usize],
+        fetch: usize,
+        results: &mut [SearchHits],
+    ) -> Result<Vec<usize>> {
+        let mut tops = vec![TopK::new(fetch); places.len()];
+        for file in 0..self.snapshot.file_count() {
+            self.search_file(file, queries, &mut tops)?;
+        }
+        let sources: Vec<FileRows<'_>> =
+            (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file)).collect();
+        let mut open = Vec::new();
+        for (top, &place) in tops.into_iter().zip(places) {
+            let hits = top.into_sorted();
+            let is_full = hits.len() == fetch;
+            results[place] = self.unique(&sources, hits)?;
+            if is_full && results[place].rows.len() < self.options.top_k {
+                open.push(place);
+            }
+        }
+        Ok(open)
+    }
+
+    /// Offers the matching rows of one file. One strategy per file: what index a file has decides here how it is searched.
+    fn search_file(&self, file: usize, queries: &Queries, tops: &mut [TopK]) -> Result<()> {
+        let (snapshot, selection) = (self.snapshot, &self.options.selection);
+        let Some(rows) = snapshot.file_rows(file) else { return Ok(()) };
+        let Some(candidates) = snapshot.candidate_count(&rows, selection) else { return Ok(()) };
+        // A file older than the field has no vectors.
+        let Some(column) = rows.column(self.field) else { return Ok(()) };
+        let Values::Vector { bytes, row_bytes } = column.values else { return Err(self.contradiction()) };
+        if row_bytes != queries.dim * size_of::<f32>() {
+            return Err(self.contradiction());
+        }
+        let Some(matching) = snapshot.matching_window(&rows, selection, 0..candidates) else { return Ok(()) };
+        let Some(filter) = with_values(matching.filter, column.validity, candidates) else { return Ok(()) };
+        let file_index = u32::try_from(file).map_err(|_| Error::internal("more than 2^32 files in one snapshot"))?;
+        flat::scan(queries, bytes, 0..candidates, filter.as_ref(), self.options.range, file_index, tops);
+        Ok(())
+    }
+
+    /// The nearest hit of each key, at most `top_k`.
+    fn unique(&self, sources: &[FileRows<'_>], hits: Vec<Hit>) -> Result<SearchHits> {
+        let primary = self.snapshot.view.manifest.schema.primary();
+        let is_similarity = self.options.queries.metric.is_similarity();
+        let mut seen: HashSet<Key<'_>> = HashSet::with_capacity(hits.len().min(self.options.top_k));
+        let mut found = SearchHits::default();
+        for hit in hits {
+            if found.rows.len() == self.options.top_k {
+                break;
+            }
+            let column = sources.get(hit.file_index as usize).and_then(|rows| rows.column(primary));
+            let key =
+                column.and_then(|column| Key::at(&column, hit.row as usize)).ok_or_else(|| self.contradiction())?;
+            if seen.insert(key) {
+                found.rows.push(RowAddress { file: hit.file_index, row: hit.row });
+                // Subtracting from 0 keeps -0.0 out of replies.
+                found.scores.push(if is_similarity { 0.0 - hit.distance } else { hit.distance });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Some of the queries.
+    fn subset(&self, places: &[usize]) -> Queries {
+        let Queries { dim, metric, values } = &self.options.queries;
+        let values = places.iter().flat_map(|place| &values[place * dim..(place + 1) * dim]).copied().collect();
+        Queries { dim: *dim, metric: *metric, values }
+    }
+
+    fn contradiction(&self) -> Error {
+        let collection = self.snapshot.view.manifest.collection;
+        let message = format!("a file of collection {collection} contradicts its schema at field {}", self.field.name);
+        Error::new(ErrorKind::Corrupt, message)
+    }
+}
+
+/// Takes rows without a value out of a filter; `None` when nothing is left.
+fn with_values(filter: Option<Bitmap>, validity: Validity<'_>, row_count: usize) -> Option<Option<Bitmap>> {
+    match validity {
+        Validity::All => Some(filter),
+        Validity::None => None,
+        Validity::Bits { .. } | Validity::Bytes(_) => {
+            let mut filter = filter.unwrap_or_else(|| Bitmap::ones(row_count));
+            for row in (0..row_count).filter(|row| !validity.is_valid(*row)) {
+                filter.set(row, false);
+            }
+            Some(Some(filter))
+        }
+    }
 }

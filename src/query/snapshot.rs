@@ -1,10 +1,17 @@
 //! A snapshot: one view of a collection and the timestamp that says which of its rows exist.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filter::Plan;
-use crate::shm::attach::CollectionView;
-use crate::types::{Bitmap, PartitionId, Timestamp};
+use crate::format::RowSource;
+use crate::format::growing::GrowingRows;
+use crate::shm::attach::{CollectionView, GrowingChunk, SealedFile};
+use crate::types::{
+    Bitmap, ColumnView, Error, ErrorKind, FieldId, FieldSchema, Metric, PartitionId, Result, Timestamp, Validity,
+    Values,
+};
 
 /// One collection at one moment.
 #[derive(Clone, Debug)]
@@ -35,20 +42,6 @@ pub struct Selection {
     pub ignore_growing: bool,
 }
 
-impl Snapshot {
-    /// Number of files: sealed, then growing.
-    pub fn file_count(&self) -> usize {
-        self.view.sealed.len() + self.view.growing.len()
-    }
-
-    /// The rows of one file that exist in this snapshot and match the selection; `None` when it has none, `Some(None)`
-    /// when all its first `row_count` rows do.
-    pub fn matching_rows(&self, file: usize, selection: &Selection) -> Option<MatchingRows> {
-        let _ = (file, selection);
-        todo!()
-    }
-}
-
 /// The rows of one file that a request wants.
 #[derive(Clone, Debug)]
 pub struct MatchingRows {
@@ -56,4 +49,247 @@ pub struct MatchingRows {
     pub row_count: usize,
     /// Of these, the ones whose bit is set; `None` = all.
     pub filter: Option<Bitmap>,
+}
+
+impl MatchingRows {
+    /// How many rows match.
+    pub fn count(&self) -> usize {
+        self.filter.as_ref().map_or(self.row_count, Bitmap::count_ones)
+    }
+}
+
+impl Snapshot {
+    /// Number of files: sealed, then growing.
+    pub fn file_count(&self) -> usize {
+        self.view.sealed.len() + self.view.growing.len()
+    }
+
+    /// Whether this snapshot can be answered from its view.
+    ///
+    /// # Errors
+    /// When it is older than the manifest's horizon, or a file of the collection is damaged.
+    pub fn check(&self) -> Result<()> {
+        let manifest = &self.view.manifest;
+        if let Some(damage) = &manifest.damage {
+            return Err(Error::new(ErrorKind::Corrupt, damage.clone()));
+        }
+        if self.timestamp < manifest.horizon {
+            let message = format!(
+                "cannot read at timestamp {}: deleted rows that it could see were removed up to {}; start the iterator \
+                 again, or raise snapshot_retention",
+                self.timestamp, manifest.horizon
+            );
+            return Err(Error::new(ErrorKind::InvalidParameter, message));
+        }
+        Ok(())
+    }
+
+    /// The metric of a vector field's index; `None` when it has no index. COSINE when the index names none.
+    pub fn metric(&self, field: FieldId) -> Option<Metric> {
+        let index = self.view.manifest.indexes.iter().find(|index| index.field == field)?;
+        let name = index.params.iter().find(|(key, _)| key == "metric_type").map(|(_, value)| value.as_str());
+        Some(name.and_then(Metric::from_name).unwrap_or(Metric::Cosine))
+    }
+
+    /// The rows of one file that exist in this snapshot and match the selection; `None` when it has none.
+    pub fn matching_rows(&self, file: usize, selection: &Selection) -> Option<MatchingRows> {
+        let rows = self.file_rows(file)?;
+        let window = 0..self.candidate_count(&rows, selection)?;
+        self.matching_window(&rows, selection, window)
+    }
+
+    /// The published rows of one file.
+    pub(super) fn file_rows(&self, file: usize) -> Option<FileRows<'_>> {
+        let sealed = &self.view.sealed;
+        match sealed.get(file) {
+            Some(sealed) => Some(FileRows::Sealed(sealed)),
+            None => {
+                let chunk = self.view.growing.get(file - sealed.len())?;
+                Some(FileRows::Growing { chunk, rows: chunk.file.rows(chunk.file.rows_published()) })
+            }
+        }
+    }
+
+    /// How many of the file's first rows have to be looked at; `None` when the selection leaves the file out.
+    pub(super) fn candidate_count(&self, rows: &FileRows<'_>, selection: &Selection) -> Option<usize> {
+        if !selection.partitions.is_empty() && !selection.partitions.contains(&rows.partition()) {
+            return None;
+        }
+        let count = match rows {
+            FileRows::Sealed(file) if file.entry.timestamps.0 > self.timestamp.0 => 0,
+            FileRows::Sealed(file) => file.table.row_count(),
+            FileRows::Growing { .. } if selection.ignore_growing => 0,
+            // Timestamps ascend within a chunk: what exists is a prefix.
+            FileRows::Growing { rows, .. } => rows.insert_timestamps().partition_point(|ts| *ts <= self.timestamp.0),
+        };
+        (count > 0).then_some(count)
+    }
+
+    /// The rows of a window of one file that exist and match; bit `i` is row `window.start + i`. `None` when there is none.
+    pub(super) fn matching_window(
+        &self,
+        rows: &FileRows<'_>,
+        selection: &Selection,
+        window: Range<usize>,
+    ) -> Option<MatchingRows> {
+        let row_count = window.len();
+        let existing = self.existing_rows(rows, window.clone());
+        if row_count == 0 || existing.as_ref().is_some_and(|existing| existing.count_ones() == 0) {
+            return None;
+        }
+        if selection.plan.is_match_all() {
+            return Some(MatchingRows { row_count, filter: existing });
+        }
+        let mut filter = selection.plan.evaluate(&Window { rows, window });
+        if let Some(existing) = &existing {
+            filter.and(existing);
+        }
+        (filter.count_ones() > 0).then_some(MatchingRows { row_count, filter: Some(filter) })
+    }
+
+    /// The rows of a window that exist; `None` = all of them.
+    fn existing_rows(&self, rows: &FileRows<'_>, window: Range<usize>) -> Option<Bitmap> {
+        let inserted = rows.inserted_after(self.timestamp).then(|| {
+            let timestamps = &rows.insert_timestamps()[window.clone()];
+            bits_where(timestamps, |timestamp| *timestamp <= self.timestamp.0)
+        });
+        let alive = rows.deleted_at().map(|cells| {
+            // Relaxed is enough: a delete that this snapshot has to see was stored before the release of `visible_ts`,
+            // which this process has acquired.
+            bits_where(&cells[window], |cell| !is_deleted(cell.load(Ordering::Relaxed), self.timestamp))
+        });
+        match (inserted, alive) {
+            (Some(mut inserted), Some(alive)) => {
+                inserted.and(&alive);
+                Some(inserted)
+            }
+            (inserted, alive) => inserted.or(alive),
+        }
+    }
+
+    /// Whether one row exists; it must be below the candidate count.
+    pub(super) fn row_exists(&self, rows: &FileRows<'_>, row: usize) -> bool {
+        let is_inserted = !rows.inserted_after(self.timestamp) || rows.insert_timestamps()[row] <= self.timestamp.0;
+        is_inserted
+            && !rows.deleted_at().is_some_and(|cells| is_deleted(cells[row].load(Ordering::Relaxed), self.timestamp))
+    }
+}
+
+/// `deleted_at` is set and not after the snapshot. One comparison: 0 wraps to the largest number.
+#[inline]
+fn is_deleted(deleted_at: u64, snapshot: Timestamp) -> bool {
+    deleted_at.wrapping_sub(1) < snapshot.0
+}
+
+/// One bit per item, set where the test holds.
+fn bits_where<T>(items: &[T], test: impl Fn(&T) -> bool) -> Bitmap {
+    let mut bitmap = Bitmap::zeros(items.len());
+    for (word, chunk) in bitmap.words_mut().iter_mut().zip(items.chunks(64)) {
+        *word = chunk.iter().enumerate().fold(0, |bits, (bit, item)| bits | u64::from(test(item)) << bit);
+    }
+    bitmap
+}
+
+/// The published rows of one file, sealed or growing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FileRows<'a> {
+    /// A table file: sorted by key.
+    Sealed(&'a SealedFile),
+    /// A chunk, at the row count it had when it was looked at.
+    Growing {
+        /// The chunk.
+        chunk: &'a GrowingChunk,
+        /// Its rows.
+        rows: GrowingRows<'a>,
+    },
+}
+
+impl FileRows<'_> {
+    /// A column; `None` when the file is older than the field.
+    pub fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+        match self {
+            FileRows::Sealed(file) => file.table.column(field),
+            FileRows::Growing { rows, .. } => rows.column(field),
+        }
+    }
+
+    fn partition(&self) -> PartitionId {
+        match self {
+            FileRows::Sealed(file) => file.entry.partition,
+            FileRows::Growing { chunk, .. } => chunk.entry.partition,
+        }
+    }
+
+    fn insert_timestamps(&self) -> &[u64] {
+        match self {
+            FileRows::Sealed(file) => file.table.insert_timestamps(),
+            FileRows::Growing { rows, .. } => rows.insert_timestamps(),
+        }
+    }
+
+    /// Whether candidates may have been inserted after the snapshot (a chunk's candidates are a prefix without such rows).
+    fn inserted_after(&self, snapshot: Timestamp) -> bool {
+        match self {
+            FileRows::Sealed(file) => file.entry.timestamps.1 > snapshot.0,
+            FileRows::Growing { .. } => false,
+        }
+    }
+
+    /// The `deleted_at` words; `None` when no row is deleted.
+    fn deleted_at(&self) -> Option<&[AtomicU64]> {
+        match self {
+            FileRows::Sealed(file) => {
+                file.deletes.as_ref().filter(|deletes| deletes.marked_count() > 0).map(|deletes| deletes.cells())
+            }
+            FileRows::Growing { chunk, .. } => Some(chunk.file.deleted_at()),
+        }
+    }
+}
+
+/// Some rows of a file, as the filter sees them.
+struct Window<'a> {
+    rows: &'a FileRows<'a>,
+    window: Range<usize>,
+}
+
+impl crate::filter::Rows for Window<'_> {
+    fn row_count(&self) -> usize {
+        self.window.len()
+    }
+
+    fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+        self.rows.column(field).map(|column| slice_column(column, &self.window))
+    }
+
+    fn numeric_range(&self, field: FieldId) -> Option<(f64, f64)> {
+        match self.rows {
+            FileRows::Sealed(file) => file.table.numeric_range(field),
+            FileRows::Growing { .. } => None,
+        }
+    }
+}
+
+/// Rows `window` of a column.
+fn slice_column<'a>(column: ColumnView<'a>, window: &Range<usize>) -> ColumnView<'a> {
+    let Range { start, end } = window.clone();
+    let values = match column.values {
+        Values::BoolBits { bits, offset } => Values::BoolBits { bits, offset: offset + start },
+        Values::BoolBytes(values) => Values::BoolBytes(&values[start..end]),
+        Values::Int8(values) => Values::Int8(&values[start..end]),
+        Values::Int16(values) => Values::Int16(&values[start..end]),
+        Values::Int32(values) => Values::Int32(&values[start..end]),
+        Values::Int64(values) => Values::Int64(&values[start..end]),
+        Values::Float(values) => Values::Float(&values[start..end]),
+        Values::Double(values) => Values::Double(&values[start..end]),
+        Values::Text { offsets, bytes } => Values::Text { offsets: &offsets[start..=end], bytes },
+        Values::Vector { bytes, row_bytes } => {
+            Values::Vector { bytes: &bytes[start * row_bytes..end * row_bytes], row_bytes }
+        }
+    };
+    let validity = match column.validity {
+        Validity::Bits { bits, offset } => Validity::Bits { bits, offset: offset + start },
+        Validity::Bytes(bytes) => Validity::Bytes(&bytes[start..end]),
+        validity => validity,
+    };
+    ColumnView { values, validity }
 }

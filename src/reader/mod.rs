@@ -1,16 +1,50 @@
 //! `Reader`: attach to a running database from any process and search it there: no copy, no IPC, read-only.
 //! Start at `Reader::attach`. Uses `query`, `shm`; cannot write. Invariant: a handle used after fork re-attaches in the child.
 
+mod attached;
+mod requests;
+
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::Instance;
 use crate::query::Snapshot;
-use crate::shm::manifest::Catalog;
-use crate::types::Result;
+use crate::shm::attach::CollectionView;
+use crate::shm::manifest::{Catalog, CatalogCollection};
+use crate::sys::lock;
+use crate::types::{Error, ErrorKind, Result, Timestamp};
+
+use attached::Attached;
+pub use requests::{Hits, QueryRequest, Rows, SearchRequest};
 
 /// A process's attachment to a database. Cheap calls; `Send + Sync`.
+///
+/// The files of the database are mapped into this process, read-only: a search runs here, on this process's core, over the
+/// same bytes that the server's own searchers use. Every call sees every write that the server has acknowledged.
+///
+/// A handle may be used after `fork`: the child attaches again on its first call, and dropping the handle in a child takes
+/// nothing from the parent. A `Reader` goes on answering when the writer restarts; it sees new rows once there is a writer.
+///
+/// ```no_run
+/// use shoaldb::reader::{Reader, SearchRequest};
+///
+/// # fn main() -> Result<(), shoaldb::types::Error> {
+/// let reader = Reader::attach("./data")?;
+/// let mut request = SearchRequest::new(vec![0.1, 0.2, 0.3, 0.4], 10);
+/// request.filter = "color == \"red\"".to_owned();
+/// request.output_fields = vec!["color".to_owned()];
+/// for hits in reader.search("default", "items", &request)? {
+///     println!("{:?} {:?}", hits.keys, hits.scores);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Reader {}
+pub struct Reader {
+    instance: Instance,
+    attached: Attached,
+}
 
 impl Reader {
     /// Attaches to the database that `shoal serve <data_dir>` serves.
@@ -18,8 +52,34 @@ impl Reader {
     /// # Errors
     /// When no server runs there (the message says how to start one), or its files are of another version.
     pub fn attach(data_dir: impl AsRef<Path>) -> Result<Reader> {
-        let _ = data_dir;
-        todo!()
+        let data_dir = data_dir.as_ref();
+        let instance = describe_instance(data_dir)?;
+        if !is_served(&instance)? {
+            return Err(not_served(data_dir));
+        }
+        Reader::open(instance)
+    }
+
+    /// Attaches to an instance whose server is known to run (a searcher's own).
+    ///
+    /// # Errors
+    /// When nothing is published there yet, or its files are of another version.
+    pub fn open(instance: Instance) -> Result<Reader> {
+        let attached = Attached::new(&instance)?;
+        Ok(Reader { instance, attached })
+    }
+
+    /// Paths of the database.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Every write up to here is acknowledged, and seen by a snapshot taken from now on.
+    ///
+    /// # Errors
+    /// After a fork, when attaching again fails.
+    pub fn visible(&self) -> Result<Timestamp> {
+        Ok(self.attached.get(&self.instance)?.attachment.control().visible())
     }
 
     /// The present catalog.
@@ -27,7 +87,7 @@ impl Reader {
     /// # Errors
     /// When it cannot be read.
     pub fn catalog(&self) -> Result<Arc<Catalog>> {
-        todo!()
+        self.attached.get(&self.instance)?.attachment.catalog()
     }
 
     /// A snapshot of a collection (or of what an alias names), as of now.
@@ -35,7 +95,86 @@ impl Reader {
     /// # Errors
     /// When there is no such collection; it may be released: look at `view.manifest.is_loaded`.
     pub fn snapshot(&self, database: &str, collection: &str) -> Result<Snapshot> {
-        let _ = (database, collection);
-        todo!()
+        // The order matters: a view taken after the timestamp holds every row that is visible at it.
+        let timestamp = self.visible()?;
+        Ok(Snapshot { timestamp, view: self.view(database, collection)? })
+    }
+
+    /// What is published of a collection (or of what an alias names): schema, partitions, indexes, files.
+    ///
+    /// # Errors
+    /// When there is no such collection, or it cannot be mapped.
+    pub fn describe(&self, database: &str, collection: &str) -> Result<Arc<CollectionView>> {
+        self.view(database, collection)
+    }
+
+    fn view(&self, database: &str, name: &str) -> Result<Arc<CollectionView>> {
+        let process = self.attached.get(&self.instance)?;
+        let catalog = process.attachment.catalog()?;
+        let entry = resolve(&catalog, database, name)?;
+        process.touch();
+        process.attachment.view(entry.id, entry.cell).or_else(|error| {
+            // It may have been dropped between the catalog and the manifest: then that is what the caller should hear.
+            let catalog = process.attachment.catalog()?;
+            process.attachment.forget_dropped(&catalog);
+            resolve(&catalog, database, name)?;
+            Err(error)
+        })
+    }
+
+    /// What is published of a collection that the catalog names.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn view_of(&self, entry: &CatalogCollection) -> Result<Arc<CollectionView>> {
+        self.attached.get(&self.instance)?.attachment.view(entry.id, entry.cell)
     }
 }
+
+/// The collection that a name or an alias of a database names.
+///
+/// # Errors
+/// When there is no such database or no such collection.
+pub fn resolve<'a>(catalog: &'a Catalog, database: &str, name: &str) -> Result<&'a CatalogCollection> {
+    if !catalog.databases.iter().any(|record| record.name == database) {
+        return Err(Error::new(ErrorKind::DatabaseNotFound, format!("database not found[database={database}]")));
+    }
+    let alias = catalog.aliases.iter().find(|alias| alias.database == database && alias.alias == name);
+    let found = catalog.collections.iter().find(|collection| match alias {
+        Some(alias) => collection.id == alias.collection,
+        None => collection.database == database && collection.name == name,
+    });
+    found.ok_or_else(|| {
+        let message = format!("collection not found[database={database}][collection={name}]");
+        Error::new(ErrorKind::CollectionNotFound, message)
+    })
+}
+
+/// Reads `<data>/run/instance.json`.
+fn describe_instance(data_dir: &Path) -> Result<Instance> {
+    let path = data_dir.join("run").join("instance.json");
+    let text = fs::read(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => not_served(data_dir),
+        _ => Error::io(format_args!("read {}", path.display()), &error),
+    })?;
+    serde_json::from_slice(&text).map_err(|error| {
+        let message = format!("cannot attach to {}: {} is damaged: {error}", data_dir.display(), path.display());
+        Error::new(ErrorKind::Corrupt, message)
+    })
+}
+
+/// Whether a server holds the lock of the data directory. The lock is the kernel's: a killed server holds none.
+fn is_served(instance: &Instance) -> Result<bool> {
+    let path = instance.lock_path();
+    let holder = lock::holder(&path);
+    Ok(holder.map_err(|error| Error::io(format_args!("look at the lock {}", path.display()), &error))?.is_some())
+}
+
+fn not_served(data_dir: &Path) -> Error {
+    let path = data_dir.display();
+    let message = format!("cannot attach to {path}: no server runs there; start one with `shoal serve {path}`");
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,145 @@
 //! A searcher: claims reads from the pool, answers them over mapped files. Cannot write.
 //! Start at `requests.rs`. Uses `reader`, `query`, `proto`, `ipc`.
 
-use std::process::ExitCode;
+mod aliases;
+mod collections;
+mod databases;
+mod indexes;
+mod output_fields;
+mod partitions;
+mod placeholder;
+mod query;
+mod reply;
+mod requests;
+mod search;
+mod search_params;
+mod segments;
+mod session;
 
-use crate::ipc::control::RoleContext;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::ipc::control::{Notice, Order, RoleContext};
+use crate::ipc::pool::PoolServer;
+use crate::ipc::progress::{Gauge, ProgressCell};
+use crate::reader::Reader;
+use crate::sys::clock;
+use session::Session;
+
+/// How long an idle searcher sleeps before it looks again whether it should stop.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How often a searcher that found nothing to attach to looks again, besides being told.
+const ATTACH_RETRY: Duration = Duration::from_millis(50);
+/// The control thread only receives small messages.
+const CONTROL_STACK_BYTES: usize = 256 << 10;
 
 /// Does the role's work until the supervisor says drain or is gone.
 pub fn run(context: RoleContext) -> ExitCode {
-    let _ = context;
-    todo!()
+    let RoleContext { index, incarnation, config, instance, orders, notices, reads, cell, .. } = context;
+    let server = match PoolServer::open(&reads, incarnation) {
+        Ok(server) => Arc::new(server),
+        Err(error) => {
+            let message = format!("searcher {index} cannot map the request pool: {error}");
+            notices.send(Notice::Failed { message });
+            return ExitCode::FAILURE;
+        }
+    };
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    let (published_sender, published) = mpsc::sync_channel(1);
+    let control = Control { server: Arc::clone(&server), is_stopping: Arc::clone(&is_stopping), published_sender };
+    let spawned = thread::Builder::new().name("control".to_owned()).stack_size(CONTROL_STACK_BYTES).spawn(move || {
+        control.follow(|| orders.recv().ok());
+    });
+    if let Err(error) = spawned {
+        notices.send(Notice::Failed { message: format!("searcher {index} cannot start its control thread: {error}") });
+        return ExitCode::FAILURE;
+    }
+    let Some(reader) = attach(&is_stopping, &published, || Reader::open(instance.clone())) else {
+        return ExitCode::SUCCESS;
+    };
+    notices.send(Notice::Ready { addresses: Vec::new() });
+    tracing::info!(searcher = index, "ready");
+    let session = Session { reader: &reader, config: &config, database: "" };
+    serve(&server, &session, &cell, &is_stopping);
+    tracing::info!(searcher = index, "stopped");
+    ExitCode::SUCCESS
 }
+
+/// The thread that follows the supervisor's orders.
+struct Control {
+    server: Arc<PoolServer>,
+    is_stopping: Arc<AtomicBool>,
+    published_sender: SyncSender<()>,
+}
+
+impl Control {
+    /// Follows orders until it is told to stop or nobody is left to give any.
+    fn follow(&self, mut next_order: impl FnMut() -> Option<Order>) {
+        loop {
+            match next_order() {
+                Some(Order::Published) => {
+                    // Full means that the main thread was told already.
+                    let _ = self.published_sender.try_send(());
+                }
+                Some(Order::Drain) | None => break,
+                Some(Order::Reload(_) | Order::SearcherDied { .. } | Order::WriterDied { .. } | Order::WriterReady) => {
+                }
+            }
+        }
+        self.is_stopping.store(true, Ordering::Release);
+        self.server.wake_all();
+        let _ = self.published_sender.try_send(());
+    }
+}
+
+/// Attaches as soon as the writer has published; `None` when told to stop before.
+fn attach(
+    is_stopping: &AtomicBool,
+    published: &Receiver<()>,
+    open: impl Fn() -> crate::types::Result<Reader>,
+) -> Option<Reader> {
+    let mut said = false;
+    while !is_stopping.load(Ordering::Acquire) {
+        match open() {
+            Ok(reader) => return Some(reader),
+            Err(error) if !said => {
+                tracing::debug!(%error, "nothing to attach to yet");
+                said = true;
+            }
+            Err(_) => {}
+        }
+        let _ = published.recv_timeout(ATTACH_RETRY);
+    }
+    None
+}
+
+/// Answers requests until told to stop; the one under way is finished.
+fn serve(server: &PoolServer, session: &Session<'_>, cell: &ProgressCell, is_stopping: &AtomicBool) {
+    while !is_stopping.load(Ordering::Acquire) {
+        let Some(claim) = server.claim() else {
+            server.wait(Some(IDLE_WAIT));
+            continue;
+        };
+        // A header that makes no sense: the dropped claim fails the request.
+        let Some(header) = claim.header() else { continue };
+        if header.deadline_ns != 0 && clock::monotonic_ns() > header.deadline_ns {
+            // Nobody waits for it any more.
+            cell.add(Gauge::RequestErrors, 1);
+            continue;
+        }
+        let started = Instant::now();
+        let session = Session { database: &header.database, ..*session };
+        let answer = requests::answer(&session, header.method, claim.body());
+        claim.reply(&answer.body);
+        cell.add(Gauge::Requests, 1);
+        cell.add(Gauge::RequestErrors, u64::from(answer.is_error));
+        cell.add(Gauge::BusyNs, u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::limits::MANIFEST_BYTES_MAX;
 use crate::format::FormatError;
 use crate::types::{
     CollectionId, CollectionSchema, DatabaseRecord, Epoch, FileId, FileState, IndexRecord, PartitionId,
@@ -140,10 +141,25 @@ pub struct Manifest {
     pub damage: Option<String>,
 }
 
+/// First bytes of a catalog or manifest.
+const MAGIC: [u8; 8] = *b"SHOALMAN";
+const VERSION: u32 = 1;
+/// Magic, version, crc32c of the body, length of the body, 8 spare bytes.
+const HEADER_BYTES: usize = 32;
+const WHAT: &str = "catalog or manifest";
+
 /// Encodes a catalog or a manifest.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let _ = value;
-    todo!()
+    let mut bytes = vec![0; HEADER_BYTES];
+    serde_json::to_writer(&mut bytes, value)
+        .expect("catalogs and manifests are plain structs and memory takes them all");
+    let body = &bytes[HEADER_BYTES..];
+    let (checksum, body_bytes) = (crc32c(body), body.len() as u64);
+    bytes[0..8].copy_from_slice(&MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    bytes[16..24].copy_from_slice(&body_bytes.to_le_bytes());
+    bytes
 }
 
 /// Decodes a catalog or a manifest.
@@ -151,6 +167,56 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// When header, checksum or body are wrong.
 pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, FormatError> {
-    let _ = bytes;
-    todo!()
+    let damaged = |detail: String| FormatError::Damaged { what: WHAT, detail };
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(damaged(format!("only {} bytes", bytes.len())));
+    };
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if header[0..8] != MAGIC || word(8) != VERSION {
+        return Err(FormatError::Foreign { what: WHAT, detail: format!("magic or version {} differ", word(8)) });
+    }
+    let body_bytes = u64::from(word(16)) | u64::from(word(20)) << 32;
+    if body_bytes != body.len() as u64 || body.len() > MANIFEST_BYTES_MAX {
+        return Err(damaged(format!("{body_bytes} bytes announced, {} there", body.len())));
+    }
+    if crc32c(body) != word(12) {
+        return Err(damaged("its checksum does not match".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let alias = CatalogAlias { database: "default".into(), alias: "a".into(), collection: CollectionId(3) };
+        Catalog { aliases: vec![alias], ..Catalog::default() }
+    }
+
+    #[test]
+    fn a_catalog_comes_back_as_it_was() {
+        assert_eq!(decode::<Catalog>(&encode(&catalog())).unwrap(), catalog());
+    }
+
+    #[test]
+    fn any_flipped_bit_or_missing_byte_is_found() {
+        let bytes = encode(&catalog());
+        for length in 0..bytes.len() {
+            assert!(decode::<Catalog>(&bytes[..length]).is_err(), "cut at {length}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            // The spare bytes mean nothing.
+            if (24 * 8..32 * 8).contains(&bit) {
+                continue;
+            }
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode::<Catalog>(&damaged).is_err(), "bit {bit}");
+        }
+    }
 }

@@ -4,6 +4,9 @@
 
 pub mod attach;
 pub mod control;
+#[cfg(test)]
+mod fixture;
 pub mod manifest;
+mod paths;
 pub mod publish;
 pub mod readers;

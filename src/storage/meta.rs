@@ -1,8 +1,16 @@
 //! Meta: one SQLite file that says which collections and table files exist. Opened after fork, by the writer only.
 
-use std::path::Path;
+mod edits;
+mod load;
+mod schema;
 
-use crate::types::{CollectionId, CollectionRecord, DatabaseRecord, FileId, FileRecord, Lsn, Result, Timestamp};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::types::{
+    CollectionId, CollectionRecord, DatabaseRecord, Error, ErrorKind, FileId, FileRecord, Lsn, Result, Timestamp,
+};
 
 /// Everything meta knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,9 +42,17 @@ pub enum MetaEdit {
     PutDatabase(DatabaseRecord),
     DropDatabase(String),
     PutCollection(CollectionRecord),
+    /// With its partitions, indexes and aliases; its files stay until each is dropped.
     DropCollection(CollectionId),
-    PutAlias { database: String, alias: String, collection: CollectionId },
-    DropAlias { database: String, alias: String },
+    PutAlias {
+        database: String,
+        alias: String,
+        collection: CollectionId,
+    },
+    DropAlias {
+        database: String,
+        alias: String,
+    },
     PutFile(FileRecord),
     DropFile(FileId),
     SetIdNext(i64),
@@ -48,7 +64,10 @@ pub enum MetaEdit {
 
 /// The open catalog.
 #[derive(Debug)]
-pub struct Meta {}
+pub struct Meta {
+    connection: Connection,
+    path: PathBuf,
+}
 
 impl Meta {
     /// Opens or creates it (WAL, synchronous=FULL), checks its version, and makes the `default` database.
@@ -56,8 +75,9 @@ impl Meta {
     /// # Errors
     /// Those of SQLite; a file of a newer version is refused by name.
     pub fn open(path: &Path) -> Result<Meta> {
-        let _ = path;
-        todo!()
+        let connection = Connection::open(path).map_err(|error| failed("open", path, &error))?;
+        schema::prepare(&connection, path)?;
+        Ok(Meta { connection, path: path.to_owned() })
     }
 
     /// Opens an existing catalog for reading only (doctor).
@@ -65,8 +85,10 @@ impl Meta {
     /// # Errors
     /// Those of SQLite.
     pub fn open_read_only(path: &Path) -> Result<Meta> {
-        let _ = path;
-        todo!()
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
+        schema::check(&connection, path)?;
+        Ok(Meta { connection, path: path.to_owned() })
     }
 
     /// Reads everything.
@@ -74,7 +96,7 @@ impl Meta {
     /// # Errors
     /// Those of SQLite, and of rows that cannot be read.
     pub fn load(&self) -> Result<MetaState> {
-        todo!()
+        load::load(&self.connection).map_err(|error| failed("read", &self.path, &error))
     }
 
     /// Applies all edits in one transaction, durably.
@@ -82,7 +104,44 @@ impl Meta {
     /// # Errors
     /// Those of SQLite; nothing is applied then.
     pub fn apply(&mut self, edits: &[MetaEdit]) -> Result<()> {
-        let _ = edits;
-        todo!()
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let apply = |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            edits.iter().try_for_each(|edit| edits::apply(&transaction, edit))?;
+            transaction.commit()
+        };
+        apply(&mut self.connection).map_err(|error| failed("change", &self.path, &error))
+    }
+
+    /// SQLite's own check of the file (doctor): its complaints, none when it is sound.
+    ///
+    /// # Errors
+    /// When the check cannot run.
+    pub fn check_integrity(&self) -> Result<Vec<String>> {
+        let check = || {
+            let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
+            let lines = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+            Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        };
+        check().map_err(|error| failed("check", &self.path, &error))
     }
 }
+
+fn failed(attempt: &str, path: &Path, error: &rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let kind = match error {
+        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => ErrorKind::Corrupt,
+        error => match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => ErrorKind::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Corrupt,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ErrorKind::InUse,
+            _ => ErrorKind::Io,
+        },
+    };
+    Error::new(kind, format!("cannot {attempt} the catalog {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

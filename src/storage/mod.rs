@@ -2,6 +2,7 @@
 //! Start at `meta.rs`. Uses `format`, `sys`, SQLite.
 //! Invariant: meta never names a file whose bytes are not durable.
 
+mod directory;
 pub mod log;
 pub mod meta;
 pub mod tables;

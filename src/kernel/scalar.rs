@@ -1,0 +1,63 @@
+//! The level without intrinsics: the twin that the others are tested against, and what other architectures run.
+
+use super::lanes::{LANES, Lanes};
+use super::tile::{self, Task};
+
+/// Sixteen plain floats; compilers vectorise most of it.
+#[derive(Clone, Copy)]
+struct ScalarLanes([f32; LANES]);
+
+// SAFETY: uses no instruction that a target may lack.
+unsafe impl Lanes for ScalarLanes {
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        ScalarLanes([0.0; LANES])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for 16 elements; every bit pattern is a float.
+        ScalarLanes(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(from: *const u8, count: usize) -> Self {
+        let mut lanes = [0.0; LANES];
+        for (index, lane) in lanes.iter_mut().enumerate().take(count) {
+            // SAFETY: the caller vouches for `count` elements.
+            *lane = unsafe { from.cast::<f32>().add(index).read_unaligned() };
+        }
+        ScalarLanes(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn subtract(self, other: Self) -> Self {
+        ScalarLanes(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, other: Self, sum: Self) -> Self {
+        ScalarLanes(std::array::from_fn(|lane| self.0[lane].mul_add(other.0[lane], sum.0[lane])))
+    }
+
+    #[inline(always)]
+    unsafe fn sums_of_four(four: [Self; 4]) -> [f32; 4] {
+        four.map(|mut lanes| {
+            for half in [8, 4, 2, 1] {
+                for lane in 0..half {
+                    lanes.0[lane] += lanes.0[lane + half];
+                }
+            }
+            lanes.0[0]
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch(_address: *const u8) {}
+}
+
+/// Runs a task.
+pub(super) fn run(task: Task<'_>) {
+    // SAFETY: the level needs nothing of the CPU.
+    unsafe { tile::run::<ScalarLanes, 2, 2>(task) }
+}

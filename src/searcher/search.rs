@@ -1,0 +1,246 @@
+//! Search: from the request to the nearest rows and back.
+
+use super::output_fields::OutputFields;
+use super::placeholder::{check_query_count, query_vectors};
+use super::search_params::SearchParams;
+use super::session::{Found, Session};
+use crate::index::flat::Queries;
+use crate::proto::milvus::search_request::SearchInput;
+use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
+use crate::proto::rows::{keys_from_wire, keys_to_wire, templates_from_wire};
+use crate::proto::schema::{IDs, SearchIteratorV2Results, SearchResultData};
+use crate::proto::status::success;
+use crate::query::{self, OutputRows, RowAddress, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows};
+use crate::types::{ColumnData, DataType, Error, ErrorKind, FieldSchema, Keys, Metric, Result};
+
+/// HybridSearch.
+pub(super) fn hybrid_search(_session: &Session<'_>, _request: HybridSearchRequest) -> Result<SearchResults> {
+    Err(Error::unimplemented("hybrid search"))
+}
+
+/// Search.
+pub(super) fn search(session: &Session<'_>, request: SearchRequest) -> Result<SearchResults> {
+    let found = session.find(&request.db_name, &request.collection_name)?;
+    search_found(found, request)
+}
+
+/// Searches a collection.
+pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Result<SearchResults> {
+    check_known(&request)?;
+    found.check_loaded("search")?;
+    let params = SearchParams::new(&request.search_params)?;
+    if params.is_iterator || params.iterator.is_some() {
+        found.read_at(request.guarantee_timestamp);
+    }
+    let templates = templates_from_wire(std::mem::take(&mut request.expr_template_values))?;
+    let selection = Selection {
+        plan: found.plan(&request.dsl, &templates)?,
+        partitions: found.searched_partitions(&request.partition_names)?,
+        ignore_growing: params.ignore_growing,
+    };
+    let schema = &found.view().manifest.schema;
+    let output = OutputFields::new(schema, &request.output_fields)?;
+    let field = searched_field(&found, params.anns_field.as_deref())?;
+    let metric = searched_metric(&found, field, params.metric_type.as_deref())?;
+    let values = match request.search_input.take() {
+        Some(SearchInput::PlaceholderGroup(bytes)) => query_vectors(&bytes, field)?,
+        Some(SearchInput::Ids(ids)) => vectors_of_keys(&found, field, ids, &selection)?,
+        None => return Err(Error::invalid("neither vectors nor ids to search for")),
+    };
+    let queries = Queries { dim: field.dim(), metric, values };
+    let query_count = check_counts(&request, &queries)?;
+    let options = SearchOptions {
+        field: field.id,
+        queries,
+        top_k: params.limit + params.offset,
+        range: params.range(metric)?,
+        selection,
+    };
+    let hits = query::search(&found.snapshot, &options)?;
+    let results = Reply { found: &found, params: &params, output: &output }.results(query_count, hits)?;
+    Ok(SearchResults {
+        status: Some(success()),
+        results: Some(results),
+        collection_name: found.name.clone(),
+        session_ts: found.snapshot.timestamp.0,
+    })
+}
+
+/// Refuses what would change the result if it were ignored.
+fn check_known(request: &SearchRequest) -> Result<()> {
+    let has_functions = request.function_score.as_ref().is_some_and(|score| !score.functions.is_empty());
+    let unknown = [
+        (has_functions, "a search with a function score (rerank, boost, decay)"),
+        (request.highlighter.is_some(), "a search with a highlighter"),
+        (request.search_aggregation.is_some(), "a search with an aggregation"),
+        (!request.function_chains.is_empty(), "a search with function chains"),
+        (!request.sub_reqs.is_empty(), "a search with sub-requests"),
+    ];
+    match unknown.into_iter().find(|(is_present, _)| *is_present) {
+        Some((_, what)) => Err(Error::unimplemented(what)),
+        None => Ok(()),
+    }
+}
+
+fn check_counts(request: &SearchRequest, queries: &Queries) -> Result<usize> {
+    let count = queries.values.len() / queries.dim.max(1);
+    check_query_count(count as i64)?;
+    // 0: clients that search by id, or that leave the counting to the server.
+    if request.nq != 0 && request.nq != count as i64 {
+        check_query_count(request.nq)?;
+        let message = format!("queries count ({count}) != nq count ({})", request.nq);
+        return Err(Error::new(ErrorKind::Unexpected, message));
+    }
+    Ok(count)
+}
+
+fn searched_field<'a>(found: &'a Found, name: Option<&str>) -> Result<&'a FieldSchema> {
+    let schema = &found.view().manifest.schema;
+    let Some(name) = name else {
+        let mut fields = schema.vector_fields();
+        return match (fields.next(), fields.next()) {
+            (Some(field), None) => Ok(field),
+            (None, _) => Err(Error::invalid("the collection has no vector field")),
+            _ => Err(Error::invalid("multiple anns_fields exist, please specify a anns_field in search_params")),
+        };
+    };
+    let field = schema.field(name).ok_or_else(|| {
+        Error::invalid(format_args!(
+            "failed to create query plan: failed to get field schema by name: fieldName({name}) not found"
+        ))
+    })?;
+    if !field.data_type.is_vector() {
+        return Err(Error::invalid(format_args!(
+            "failed to create query plan: field ({name}) to search is not of vector data type"
+        )));
+    }
+    Ok(field)
+}
+
+/// The index's metric; a request that names another is refused, because its scores would mean something else.
+fn searched_metric(found: &Found, field: &FieldSchema, requested: Option<&str>) -> Result<Metric> {
+    let of_index = found.snapshot.metric(field.id);
+    let Some(requested) = requested else { return Ok(of_index.unwrap_or(Metric::Cosine)) };
+    let expected = match (of_index, Metric::from_name(requested)) {
+        (Some(of_index), Some(metric)) if of_index == metric => return Ok(metric),
+        (None, Some(metric)) => return Ok(metric),
+        (of_index, _) => of_index.unwrap_or(Metric::Cosine),
+    };
+    let message = format!(
+        "metric type not match: invalid parameter[expected={}][actual={}]",
+        expected.name(),
+        requested.to_ascii_uppercase()
+    );
+    Err(Error::new(ErrorKind::InvalidParameter, message))
+}
+
+/// The vectors of the rows with these keys, in their order.
+fn vectors_of_keys(found: &Found, field: &FieldSchema, ids: IDs, selection: &Selection) -> Result<Vec<f32>> {
+    let keys = keys_from_wire(ids).filter(|keys| !keys.is_empty());
+    let keys = keys.ok_or_else(|| Error::invalid("`ids` value [] is illegal: there is nothing to search for"))?;
+    check_query_count(keys.len() as i64)?;
+    let primary = found.view().manifest.schema.primary();
+    let type_name = match (&keys, primary.data_type) {
+        (Keys::Int(_), DataType::VarChar) => Some("varchar"),
+        (Keys::Text(_), DataType::Int64) => Some("int64"),
+        _ => None,
+    };
+    if let Some(type_name) = type_name {
+        return Err(Error::invalid(format_args!("primary key is {type_name}, but IDs type mismatch")));
+    }
+    if field.data_type != DataType::FloatVector {
+        return Err(Error::unimplemented(format_args!(
+            "searching field {}, a {},",
+            field.name,
+            field.data_type.name()
+        )));
+    }
+    check_distinct(&keys)?;
+    // Where the keys' rows are does not depend on the partitions that are searched.
+    let anywhere = Selection { partitions: Vec::new(), ..selection.clone() };
+    let rows = newest_rows(&found.snapshot, &keys, &anywhere)?;
+    let missing: Vec<usize> = (0..rows.len()).filter(|index| rows[*index].is_none()).collect();
+    if !missing.is_empty() {
+        let shown: Vec<String> = missing.iter().take(16).map(|index| key_text(&keys, *index)).collect();
+        let message = format!("some of the provided primary key IDs do not exist: missing IDs = [{}]", shown.join(" "));
+        return Err(Error::new(ErrorKind::InvalidParameter, message));
+    }
+    let rows: Vec<RowAddress> = rows.into_iter().flatten().collect();
+    let output = OutputRows { snapshot: &found.snapshot, rows: &rows };
+    let column = output.columns(&[field])?.pop().ok_or_else(|| Error::internal("one field gave no column"))?;
+    match (column.data, column.validity) {
+        (ColumnData::FloatVector(values), None) => Ok(values),
+        (_, Some(_)) => Err(Error::invalid(format_args!("a row of the given ids has no vector in {}", field.name))),
+        _ => Err(Error::internal("a float vector field gave another column")),
+    }
+}
+
+fn check_distinct(keys: &Keys) -> Result<()> {
+    let distinct = match keys {
+        Keys::Int(keys) => keys.iter().collect::<std::collections::HashSet<_>>().len(),
+        Keys::Text(keys) => keys.iter().collect::<std::collections::HashSet<_>>().len(),
+    };
+    if distinct < keys.len() { Err(Error::invalid("duplicate IDs found in search request")) } else { Ok(()) }
+}
+
+fn key_text(keys: &Keys, index: usize) -> String {
+    match keys {
+        Keys::Int(keys) => keys[index].to_string(),
+        Keys::Text(keys) => keys[index].clone(),
+    }
+}
+
+/// What the answer is made of.
+struct Reply<'a> {
+    found: &'a Found,
+    params: &'a SearchParams,
+    output: &'a OutputFields<'a>,
+}
+
+impl Reply<'_> {
+    /// All hits end to end: the fields' rows, the ids and the scores in one order.
+    fn results(&self, query_count: usize, hits: Vec<SearchHits>) -> Result<SearchResultData> {
+        let mut rows = Vec::new();
+        let mut scores = Vec::new();
+        let mut topks = Vec::with_capacity(query_count);
+        for hits in hits {
+            let kept = self.params.offset.min(hits.rows.len())..hits.rows.len();
+            topks.push(kept.len() as i64);
+            rows.extend_from_slice(&hits.rows[kept.clone()]);
+            scores.extend_from_slice(&hits.scores[kept]);
+        }
+        let iterator_results = self.iterator_results(scores.last().copied());
+        let snapshot = &self.found.snapshot;
+        let schema = &self.found.view().manifest.schema;
+        let output_rows = OutputRows { snapshot, rows: &rows };
+        let keys = output_rows.columns(&[schema.primary()])?.pop().map(keys_of_column);
+        let keys = keys.unwrap_or_else(|| Err(Error::internal("the primary field gave no column")))?;
+        Ok(SearchResultData {
+            num_queries: query_count as i64,
+            top_k: topks.iter().copied().max().unwrap_or(0),
+            fields_data: self.output.gather(snapshot, &rows)?,
+            scores: scores.into_iter().map(|score| self.params.round(score)).collect(),
+            ids: Some(keys_to_wire(&keys)),
+            topks,
+            output_fields: self.output.names.clone(),
+            search_iterator_v2_results: iterator_results,
+            primary_field_name: schema.primary().name.clone(),
+            ..Default::default()
+        })
+    }
+
+    fn iterator_results(&self, last_score: Option<f32>) -> Option<SearchIteratorV2Results> {
+        let iterator = self.params.iterator.as_ref()?;
+        Some(SearchIteratorV2Results {
+            token: iterator.token.clone().unwrap_or_else(|| token(self.found.snapshot.timestamp.0)),
+            last_bound: last_score.or(iterator.last_bound).unwrap_or(0.0),
+        })
+    }
+}
+
+/// A name for an iterator, of a UUID's shape. Nothing is kept under it.
+fn token(timestamp: u64) -> String {
+    let (time, pid) = (timestamp.to_be_bytes(), std::process::id());
+    let [a, b, c, d, e, f, g, h] = time;
+    format!("{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-4{:03x}-8{:03x}-{:04x}{pid:08x}", g, h, timestamp as u16)
+}

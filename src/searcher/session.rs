@@ -1,0 +1,163 @@
+//! What a handler needs to answer one request: the attached database and the database the call names.
+
+use std::sync::Arc;
+
+use crate::config::ServerConfig;
+use crate::filter::{Plan, Templates};
+use crate::query::{self, Snapshot};
+use crate::reader::{Reader, resolve};
+use crate::shm::attach::CollectionView;
+use crate::shm::manifest::{Catalog, CatalogCollection};
+use crate::types::{Error, ErrorKind, PartitionId, PartitionRecord, Result, Timestamp};
+
+/// The database of a call that names none.
+const DEFAULT_DATABASE: &str = "default";
+
+/// One request's surroundings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Session<'a> {
+    /// The attached database.
+    pub reader: &'a Reader,
+    /// The server's options.
+    pub config: &'a ServerConfig,
+    /// The database named by the call's metadata; may be empty.
+    pub database: &'a str,
+}
+
+/// A collection as one request found it.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// The database it is in.
+    pub database: String,
+    /// Its name, also when the request used an alias.
+    pub name: String,
+    /// Its rows as of now.
+    pub snapshot: Snapshot,
+}
+
+impl<'a> Session<'a> {
+    /// The database of the call: the request's, else the metadata's, else `default`.
+    pub fn database(&self, requested: &'a str) -> &'a str {
+        [requested, self.database, DEFAULT_DATABASE].into_iter().find(|name| !name.is_empty()).unwrap_or_default()
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> Result<Arc<Catalog>> {
+        self.reader.catalog()
+    }
+
+    /// The catalog, when it has the database.
+    pub fn catalog_of(&self, database: &str) -> Result<Arc<Catalog>> {
+        let catalog = self.catalog()?;
+        if !catalog.databases.iter().any(|record| record.name == database) {
+            return Err(Error::new(ErrorKind::DatabaseNotFound, format!("database not found[database={database}]")));
+        }
+        Ok(catalog)
+    }
+
+    /// A collection by name or alias, as of now.
+    pub fn find(&self, requested_database: &'a str, name: &str) -> Result<Found> {
+        let database = self.database(requested_database);
+        let snapshot = self.reader.snapshot(database, name)?;
+        let catalog = self.catalog()?;
+        let name = resolve(&catalog, database, name).map_or_else(|_| name.to_owned(), |entry| entry.name.clone());
+        Ok(Found { database: database.to_owned(), name, snapshot })
+    }
+
+    /// A collection of the catalog, as of now.
+    pub fn find_entry(&self, entry: &CatalogCollection) -> Result<Found> {
+        let timestamp = self.reader.visible()?;
+        let snapshot = Snapshot { timestamp, view: self.reader.view_of(entry)? };
+        Ok(Found { database: entry.database.clone(), name: entry.name.clone(), snapshot })
+    }
+
+    /// A collection by id.
+    pub fn find_id(&self, id: i64) -> Result<Found> {
+        let catalog = self.catalog()?;
+        let entry = catalog.collections.iter().find(|entry| entry.id.0 == id).ok_or_else(|| {
+            Error::new(ErrorKind::CollectionNotFound, format!("collection not found[collection={id}]"))
+        })?;
+        self.find_entry(entry)
+    }
+}
+
+impl Found {
+    /// What is published of it.
+    pub fn view(&self) -> &CollectionView {
+        &self.snapshot.view
+    }
+
+    /// Refuses a released collection.
+    pub fn check_loaded(&self, attempt: &str) -> Result<()> {
+        if self.view().manifest.is_loaded {
+            return Ok(());
+        }
+        let message = format!("failed to {attempt}: collection not loaded[collection={}]", self.name);
+        Err(Error::new(ErrorKind::CollectionNotLoaded, message))
+    }
+
+    /// A partition by name.
+    pub fn partition(&self, name: &str) -> Result<&PartitionRecord> {
+        let found = self.view().manifest.partitions.iter().find(|partition| partition.name == name);
+        let message = || format!("partition not found[partition={name}]");
+        found.ok_or_else(|| Error::new(ErrorKind::PartitionNotFound, message()))
+    }
+
+    /// The partitions a search or query names.
+    pub fn searched_partitions(&self, names: &[String]) -> Result<Vec<PartitionId>> {
+        let manifest = &self.view().manifest;
+        if !names.is_empty() && manifest.schema.fields.iter().any(|field| field.is_partition_key) {
+            return Err(Error::invalid(
+                "not support manually specifying the partition names if partition key mode is used",
+            ));
+        }
+        names.iter().map(|name| self.searched_partition(name)).collect()
+    }
+
+    fn searched_partition(&self, name: &str) -> Result<PartitionId> {
+        if name.trim().is_empty() {
+            return Err(Error::invalid(format_args!(
+                "Invalid partition name: {name}. Partition name should not be empty."
+            )));
+        }
+        let partition = self
+            .partition(name)
+            .map_err(|_| Error::new(ErrorKind::InvalidParameter, format!("partition name {name} not found")))?;
+        if !partition.is_loaded {
+            let message = format!("partition not loaded[partition={name}]");
+            return Err(Error::new(ErrorKind::PartitionNotLoaded, message));
+        }
+        Ok(partition.id)
+    }
+
+    /// A filter, checked against the schema.
+    pub fn plan(&self, text: &str, templates: &Templates) -> Result<Plan> {
+        Plan::new(text, &self.view().manifest.schema, templates).map_err(|error| {
+            Error::new(ErrorKind::InvalidParameter, format!("failed to create query plan: {}", error.message))
+        })
+    }
+
+    /// Rows, of some partitions or (none named) of all. Those of a released collection are known for the whole only.
+    pub fn row_count(&self, partitions: &[PartitionId]) -> Result<u64> {
+        let manifest = &self.view().manifest;
+        if !manifest.is_loaded {
+            let is_whole = partitions.is_empty() || manifest.partitions.len() == 1;
+            return Ok(if is_whole { manifest.sealed_row_count } else { 0 });
+        }
+        let plan = self.plan("", &Templates::default())?;
+        let selection = query::Selection { plan, partitions: partitions.to_vec(), ignore_growing: false };
+        query::count(&self.snapshot, &selection)
+    }
+
+    /// Reads at the timestamp that an iterator sends back instead of now, when it is one that was given out.
+    pub fn read_at(&mut self, guarantee_timestamp: u64) {
+        // Clients send small numbers for consistency levels (0 strong, 1 eventually, 2 bounded) in the same field.
+        let wanted = Timestamp(guarantee_timestamp);
+        if wanted >= EARLIEST_TIMESTAMP && wanted <= self.snapshot.timestamp {
+            self.snapshot.timestamp = wanted;
+        }
+    }
+}
+
+/// Smaller numbers are no timestamps of ours: one millisecond after the Unix epoch is 2^18 already, this is 2001.
+const EARLIEST_TIMESTAMP: Timestamp = Timestamp(1_000_000_000_000 << 18);

@@ -1,0 +1,10 @@
+//! The clock of deadlines that processes hand to each other.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// CLOCK_MONOTONIC in nanoseconds: the same in every process of this machine, since its boot.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
+    let part = |part: i64| u64::try_from(part).expect("this clock starts at 0");
+    part(now.tv_sec()) * 1_000_000_000 + part(now.tv_nsec())
+}
