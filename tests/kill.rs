@@ -21,7 +21,8 @@ struct Random(u64);
 
 impl Random {
     fn new() -> Random {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
         let seed = std::env::var("SHOAL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
         println!("SHOAL_SEED={seed}");
         Random(seed | 1)
@@ -66,7 +67,11 @@ impl Model {
         }
         for (key, expected) in &mut self.keys {
             let value = found.get(key).copied();
-            assert!(expected.possible.contains(&value), "key {key} holds {value:?}, possible are {:?}", expected.possible);
+            assert!(
+                expected.possible.contains(&value),
+                "key {key} holds {value:?}, possible are {:?}",
+                expected.possible
+            );
             expected.possible = vec![value];
         }
     }

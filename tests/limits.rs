@@ -169,7 +169,10 @@ fn table_files(folder: &Path) -> Vec<(String, u64)> {
         if entry.path().is_dir() {
             found.extend(table_files(&entry.path()));
         } else if entry.path().extension().is_some_and(|extension| extension == "arrow") {
-            found.push((entry.file_name().to_string_lossy().into_owned(), entry.metadata().map_or(0, |data| data.len())));
+            found.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.metadata().map_or(0, |data| data.len()),
+            ));
         }
     }
     found
@@ -197,7 +200,8 @@ fn four_megabytes_of_shared_memory_are_enough() {
     api.create("tight", DIM, "L2");
     for start in (0..40_000).step_by(4000) {
         let ids: Vec<i64> = (start..start + 4000).collect();
-        api.insert("tight", &ids, 0, &vectors(&ids)).expect("20 MiB of rows go into a database with 4 MiB of shared memory");
+        api.insert("tight", &ids, 0, &vectors(&ids))
+            .expect("20 MiB of rows go into a database with 4 MiB of shared memory");
         assert_eq!(api.search("tight", &vectors(&[start + 7]), 1).expect("an answer").0, [start + 7]);
     }
     api.delete("tight", "id in [1, 2, 3]").expect("deleted");

@@ -20,7 +20,9 @@ fn python() -> &'static Path {
         if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
             let _ = fs::remove_dir_all(&venv);
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-            run(Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements));
+            run(Command::new(venv.join("bin/python"))
+                .args(["-m", "pip", "install", "--quiet", "-r"])
+                .arg(&requirements));
             fs::write(&marker, wanted).expect("the environment is writable");
         }
         venv.join("bin/python")

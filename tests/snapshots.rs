@@ -84,9 +84,8 @@ fn every_query_sees_whole_batches_and_whole_deletes() {
     let ids: Vec<i64> = (0..KEYS).collect();
     let vectors = vec![1.0; KEYS as usize * DIM];
     api.upsert("whole", &ids, 0, &vectors).expect("the first batch");
-    let mut readers: Vec<Child> = (0..READERS)
-        .map(|_| child("child_that_checks_batches", &server, &(QUERIES / READERS).to_string()))
-        .collect();
+    let mut readers: Vec<Child> =
+        (0..READERS).map(|_| child("child_that_checks_batches", &server, &(QUERIES / READERS).to_string())).collect();
     let mut batch = 0;
     while readers.iter_mut().any(|reader| reader.try_wait().expect("a child").is_none()) {
         batch += 1;
@@ -146,10 +145,8 @@ fn eight_attached_processes_share_one_copy() {
                 .expect("a child")
         })
         .collect();
-    let mut outputs: Vec<_> = readers
-        .iter_mut()
-        .map(|reader| std::io::BufReader::new(reader.stdout.take().expect("piped")))
-        .collect();
+    let mut outputs: Vec<_> =
+        readers.iter_mut().map(|reader| std::io::BufReader::new(reader.stdout.take().expect("piped"))).collect();
     for output in &mut outputs {
         use std::io::BufRead;
         assert!(output.lines().map_while(Result::ok).any(|line| line.contains("searched")), "a reader failed");
@@ -161,7 +158,10 @@ fn eight_attached_processes_share_one_copy() {
         assert!(reader.wait().expect("a child").success());
     }
     println!("data {data_kib} KiB, sum of PSS of 8 readers {pss} KiB, private {private:?} KiB");
-    assert!(pss <= data_kib * 11 / 10 + 8 * 6 * 1024, "8 readers hold {pss} KiB for {data_kib} KiB of data: {private:?}");
+    assert!(
+        pss <= data_kib * 11 / 10 + 8 * 6 * 1024,
+        "8 readers hold {pss} KiB for {data_kib} KiB of data: {private:?}"
+    );
 }
 
 #[test]

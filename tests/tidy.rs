@@ -75,8 +75,11 @@ fn read_source(root: &Path, path: PathBuf) -> Source {
     let relative = path.strip_prefix(root).expect("below the root").to_path_buf();
     let mut parts = relative.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
     let top = parts.next().unwrap_or_default();
-    let folder = if top == "src" { parts.next().filter(|part| !part.ends_with(".rs")).unwrap_or_default() } else { top };
-    let is_test = relative.ends_with("tests.rs") || relative.starts_with("tests") || relative.to_string_lossy().contains("/tests/");
+    let folder =
+        if top == "src" { parts.next().filter(|part| !part.ends_with(".rs")).unwrap_or_default() } else { top };
+    let is_test = relative.ends_with("tests.rs")
+        || relative.starts_with("tests")
+        || relative.to_string_lossy().contains("/tests/");
     let code = if is_test {
         Vec::new()
     } else {
@@ -128,7 +131,8 @@ fn a_folder_uses_its_own_layer_and_those_below() {
             for used in line.split("crate::").skip(1) {
                 let used: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 let is_above = layer(&used).is_some_and(|used| used > own);
-                let is_forbidden = FORBIDDEN.iter().any(|(name, what, _)| *name == source.folder && what.contains(&used.as_str()));
+                let is_forbidden =
+                    FORBIDDEN.iter().any(|(name, what, _)| *name == source.folder && what.contains(&used.as_str()));
                 if is_above || is_forbidden {
                     problems.push(format!("{}:{}: {} uses {used}", source.path.display(), number + 1, source.folder));
                 }
@@ -157,7 +161,9 @@ fn unsafe_stays_inside_its_fence() {
     let mut problems = Vec::new();
     for source in sources().iter().filter(|source| !["sys", "kernel", "tests"].contains(&source.folder.as_str())) {
         for (number, line) in source.code.iter().enumerate() {
-            if !is_comment(line) && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")) {
+            if !is_comment(line)
+                && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+            {
                 problems.push(format!("{}:{}", source.path.display(), number + 1));
             }
         }
@@ -211,9 +217,18 @@ fn long_functions(source: &Source) -> Vec<String> {
     for (number, line) in source.code.iter().enumerate() {
         let indent: String = line.chars().take_while(|c| *c == ' ').collect();
         let words = line.trim_start();
-        let is_function = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn ", "unsafe fn ", "const fn "]
-            .iter()
-            .any(|start| words.starts_with(start));
+        let is_function = [
+            "fn ",
+            "pub fn ",
+            "pub(crate) fn ",
+            "pub(super) fn ",
+            "async fn ",
+            "pub async fn ",
+            "unsafe fn ",
+            "const fn ",
+        ]
+        .iter()
+        .any(|start| words.starts_with(start));
         match &open {
             None if is_function && !line.ends_with(';') => open = Some((number, indent, words.to_owned())),
             Some((start, start_indent, name)) if line.starts_with(&format!("{start_indent}}}")) => {
@@ -233,7 +248,8 @@ fn long_functions(source: &Source) -> Vec<String> {
 fn every_option_of_serve_is_in_the_readme() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).expect("a README");
-    let help = std::process::Command::new(env!("CARGO_BIN_EXE_shoal")).args(["serve", "--help"]).output().expect("shoal runs");
+    let help =
+        std::process::Command::new(env!("CARGO_BIN_EXE_shoal")).args(["serve", "--help"]).output().expect("shoal runs");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     let options: Vec<&str> = help
         .split_whitespace()
@@ -242,5 +258,11 @@ fn every_option_of_serve_is_in_the_readme() {
         .filter(|word| !["--help", "--version"].contains(word))
         .collect();
     assert!(options.len() >= 8, "the help names only {options:?}");
-    report(options.into_iter().filter(|option| !readme.contains(option)).map(|option| format!("README.md lacks {option}")).collect());
+    report(
+        options
+            .into_iter()
+            .filter(|option| !readme.contains(option))
+            .map(|option| format!("README.md lacks {option}"))
+            .collect(),
+    );
 }

@@ -1,6 +1,7 @@
 //! The command line: what `shoal` understands, and how errors become exit codes. Start at `Command`.
 //! Each command has a file of its own. Uses every folder below; `println!` belongs here and nowhere else.
 
+mod demo;
 mod doctor;
 mod gc;
 mod serve;
@@ -56,6 +57,12 @@ enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Show what ShoalDB does: a server on a temporary directory, 20,000 word vectors, a tour
+    Demo {
+        /// End after the tour instead of waiting for Ctrl-C
+        #[arg(long)]
+        yes_exit: bool,
+    },
     /// Show the processes, collections, log and buffer of a running server
     Status {
         /// The data directory it serves
@@ -94,6 +101,7 @@ pub fn run() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match line.command {
         Command::Serve { data_dir, config, options } => serve::run(&data_dir, config.as_deref(), &options),
+        Command::Demo { yes_exit } => demo::run(yes_exit),
         Command::Status { data_dir, json } => status::run(&data_dir, json),
         Command::Stop { data_dir, timeout } => stop::run(&data_dir, timeout.0),
         Command::Gc { shm_dir } => gc::run(&shm_dir),

@@ -71,7 +71,8 @@ impl Server {
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("a first line");
         self.child = Some(child);
-        let port = line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no address in {line:?}; log: {}", self.log()));
+        let port =
+            line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no address in {line:?}; log: {}", self.log()));
         let port: String = port.chars().take_while(char::is_ascii_digit).collect();
         self.address = format!("127.0.0.1:{port}");
     }
@@ -226,7 +227,11 @@ impl Api {
     }
 
     /// One call; a transport error counts as refused with code -1.
-    pub fn call<Req: Message, Res: Message + Default>(&mut self, method: Method, request: &Req) -> Result<Res, Refused> {
+    pub fn call<Req: Message, Res: Message + Default>(
+        &mut self,
+        method: Method,
+        request: &Req,
+    ) -> Result<Res, Refused> {
         let answer = self.runtime.block_on(self.client.call::<Req, Res>(method.name(), request));
         answer.map_err(|error| Refused { code: -1, reason: error.to_string() })
     }
@@ -299,8 +304,11 @@ impl Api {
     }
 
     pub fn delete(&mut self, name: &str, expression: &str) -> Result<i64, Refused> {
-        let request =
-            milvus::DeleteRequest { collection_name: name.to_owned(), expr: expression.to_owned(), ..Default::default() };
+        let request = milvus::DeleteRequest {
+            collection_name: name.to_owned(),
+            expr: expression.to_owned(),
+            ..Default::default()
+        };
         let answer: milvus::MutationResult = self.call(Method::Delete, &request)?;
         checked(answer.status)?;
         Ok(answer.delete_cnt)
@@ -324,7 +332,13 @@ impl Api {
         });
     }
 
-    pub fn query(&mut self, name: &str, expression: &str, fields: &[&str], limit: Option<usize>) -> Result<milvus::QueryResults, Refused> {
+    pub fn query(
+        &mut self,
+        name: &str,
+        expression: &str,
+        fields: &[&str],
+        limit: Option<usize>,
+    ) -> Result<milvus::QueryResults, Refused> {
         let request = milvus::QueryRequest {
             collection_name: name.to_owned(),
             expr: expression.to_owned(),

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use crate::sys::process;
 use crate::types::{Error, ErrorKind, Result};
 
 /// A running server; dropping it drains it and removes its directory.
@@ -44,9 +45,14 @@ impl DemoServer {
         Ok(server)
     }
 
+    /// Whether it is still there.
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Drains it and waits for its end; whether it ended well.
     pub(super) fn stop(&mut self) -> bool {
-        if matches!(self.child.try_wait(), Ok(None)) && crate::sys::process::terminate(self.child.id()).is_err() {
+        if self.is_running() && process::tell(self.child.id(), process::Command::Terminate).is_err() {
             return false;
         }
         self.child.wait().is_ok_and(|status| status.success())

@@ -14,7 +14,7 @@ use crate::gateway::client::Client;
 use crate::ipc::control::Role;
 use crate::ipc::progress::ProgressBlock;
 use crate::proto::{common, milvus, schema};
-use crate::sys::procfs;
+use crate::sys::{process, procfs};
 use crate::types::{Error, ErrorKind, Result};
 
 const COLLECTION: &str = "words";
@@ -39,7 +39,7 @@ pub(super) async fn run(exits: bool) -> Result<()> {
     if !exits {
         println!("\nThe server runs at http://{}: MilvusClient(\"http://{}\")", server.address, server.address);
         println!("Collection: {COLLECTION}. Stop with Ctrl-C, or: shoal stop {}", server.data_dir.display());
-        wait_for_end(&server).await;
+        wait_for_end(&mut server).await;
     }
     match server.stop() {
         true => println!("\nThe server is drained; nothing of it is left."),
@@ -243,7 +243,7 @@ async fn measure(server: &DemoServer) -> Result<()> {
     let searchers = searcher_pids(server)?;
     let mut at_work = 1;
     while at_work <= searchers.len() {
-        let paused = PausedProcesses::pause(&searchers[at_work..]);
+        let paused = PausedProcesses::pause(&searchers[at_work..])?;
         let (done, failed) = search_for(&server.address, MEASURE).await?;
         drop(paused);
         if failed > 0 {
@@ -260,20 +260,26 @@ async fn measure(server: &DemoServer) -> Result<()> {
 struct PausedProcesses(Vec<u32>);
 
 impl PausedProcesses {
-    fn pause(pids: &[u32]) -> PausedProcesses {
+    fn pause(pids: &[u32]) -> Result<PausedProcesses> {
+        let paused = PausedProcesses(pids.to_vec());
         for pid in pids {
-            crate::sys::process::pause(*pid);
+            tell(*pid, process::Command::Pause)?;
         }
-        PausedProcesses(pids.to_vec())
+        Ok(paused)
     }
 }
 
 impl Drop for PausedProcesses {
     fn drop(&mut self) {
         for pid in &self.0 {
-            crate::sys::process::resume(*pid);
+            // A process that is gone needs no word to go on.
+            let _ = process::tell(*pid, process::Command::Resume);
         }
     }
+}
+
+fn tell(pid: u32, command: process::Command) -> Result<()> {
+    process::tell(pid, command).map_err(|error| Error::io(format_args!("signal searcher {pid}"), &error))
 }
 
 fn searcher_pids(server: &DemoServer) -> Result<Vec<u32>> {
@@ -285,6 +291,7 @@ fn searcher_pids(server: &DemoServer) -> Result<Vec<u32>> {
 /// Searches with several clients at once; how many were answered rightly, and how many not.
 async fn search_for(address: &str, how_long: Duration) -> Result<(usize, usize)> {
     let mut tasks = tokio::task::JoinSet::new();
+    let word_count = words().len();
     for number in 0..CLIENTS {
         let mut client = connect(address).await?;
         tasks.spawn(async move {
@@ -296,7 +303,7 @@ async fn search_for(address: &str, how_long: Duration) -> Result<(usize, usize)>
                     _ => failed += 1,
                 }
                 // A prime step: no query twice in a row, every word's turn comes.
-                row = (row + 7919) % words_count();
+                row = (row + 7919) % word_count;
             }
             (done, failed)
         });
@@ -309,11 +316,6 @@ async fn search_for(address: &str, how_long: Duration) -> Result<(usize, usize)>
     Ok(sum)
 }
 
-fn words_count() -> usize {
-    // Two bytes per value; the data's test holds the counts together.
-    20_000
-}
-
 /// Kills one searcher under load; no search may fail.
 async fn kill_one(server: &DemoServer) -> Result<()> {
     let Some(victim) = searcher_pids(server)?.first().copied() else {
@@ -323,7 +325,7 @@ async fn kill_one(server: &DemoServer) -> Result<()> {
     let address = server.address.clone();
     let searches = tokio::spawn(async move { search_for(&address, MEASURE).await });
     tokio::time::sleep(MEASURE / 4).await;
-    crate::sys::process::kill(victim);
+    tell(victim, process::Command::Kill)?;
     let (done, failed) = searches.await.map_err(|error| Error::internal(error.to_string()))??;
     println!("  {done} searches answered, {failed} failed; searchers now: {:?}", searcher_pids(server)?);
     if failed > 0 {
@@ -333,7 +335,7 @@ async fn kill_one(server: &DemoServer) -> Result<()> {
 }
 
 /// Waits for Ctrl-C (which the server gets too) or for the server's end.
-async fn wait_for_end(server: &DemoServer) {
+async fn wait_for_end(server: &mut DemoServer) {
     while server.is_running() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
