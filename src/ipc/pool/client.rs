@@ -199,6 +199,7 @@ impl PoolClient {
 
     /// Slots in use.
     pub fn in_use(&self) -> usize {
+        self.reclaim_abandoned();
         self.pool.memory.slot_count() - self.pool.slots().free.len()
     }
 

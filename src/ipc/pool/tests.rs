@@ -259,9 +259,14 @@ fn no_request_is_lost_or_answered_wrong_while_servers_are_killed() {
     while answered < REQUESTS {
         while next < REQUESTS {
             match client.submit(&header(""), &body_of(next)) {
-                Ok(ticket) => under_way.insert(ticket, next),
+                // Some callers give up at once, while a server may be at it.
+                Ok(ticket) if next % 97 == 50 => {
+                    client.abandon(ticket);
+                    answered += 1;
+                }
+                Ok(ticket) => drop(under_way.insert(ticket, next)),
                 Err(_) => break,
-            };
+            }
             next += 1;
         }
         let mut ended = Vec::new();
@@ -292,7 +297,7 @@ fn no_request_is_lost_or_answered_wrong_while_servers_are_killed() {
             }
         }
     }
-    assert_eq!(client.in_use(), 0);
+    wait_until(&client, || client.in_use() == 0);
     assert!(killed > 100 && poisoned < killed, "{killed} killed, {poisoned} failed");
 }
 
