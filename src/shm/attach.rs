@@ -1,14 +1,32 @@
 //! The readers' side: maps what is published, read-only, and keeps the maps while manifests name them.
 
-use std::sync::Arc;
+mod files;
 
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use self::files::OpenError;
 use super::control::Control;
-use super::manifest::{Catalog, Manifest, ManifestChunk, ManifestFile};
+use super::manifest::{Catalog, Manifest, ManifestChunk, ManifestFile, Place, decode};
+use super::paths;
 use crate::config::Instance;
+use crate::config::limits::MANIFEST_BYTES_MAX;
 use crate::format::deletes::DeletedAt;
 use crate::format::growing::GrowingFile;
 use crate::format::table::TableFile;
-use crate::types::{CollectionId, PartitionId, Result};
+use crate::types::{CollectionId, Epoch, Error, ErrorKind, PartitionId, Result};
+
+/// How long a reader tries to read something that is replaced again and again, or that is named but missing.
+const RETRY_TIME_MAX: Duration = Duration::from_secs(1);
+/// Pause between two tries at the same epoch: the writer is between two steps.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A mapped sealed file.
 #[derive(Debug)]
@@ -50,7 +68,22 @@ impl CollectionView {
 
 /// A process's attachment to one instance: the control root and a cache of mapped views.
 #[derive(Debug)]
-pub struct Attachment {}
+pub struct Attachment {
+    instance: Instance,
+    control: Control,
+    /// Device and inode of the control file, to notice that a new server made a new one.
+    control_inode: (u64, u64),
+    /// Held for a look and a clone only.
+    cache: Mutex<Cache>,
+    /// Held while a catalog or view is read and mapped, so that the threads of a process do it once.
+    refreshing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    catalog: Option<(Epoch, Arc<Catalog>)>,
+    views: HashMap<CollectionId, Arc<CollectionView>>,
+}
 
 impl Attachment {
     /// Maps the control root.
@@ -58,13 +91,28 @@ impl Attachment {
     /// # Errors
     /// When no server has published there.
     pub fn open(instance: &Instance) -> Result<Attachment> {
-        let _ = instance;
-        todo!()
+        let path = paths::control(instance);
+        let control = Control::open_for_reader(&path)?;
+        let control_inode = inode(&path)
+            .map_err(|error| Error::io(format_args!("attach to the control file {}", path.display()), &error))?;
+        Ok(Attachment {
+            instance: instance.clone(),
+            control,
+            control_inode,
+            cache: Mutex::default(),
+            refreshing: Mutex::default(),
+        })
     }
 
     /// The control root.
     pub fn control(&self) -> &Control {
-        todo!()
+        &self.control
+    }
+
+    /// Whether the control file is still the one that was mapped. After a stop of the server, or a new start, nothing is
+    /// published to this attachment any more: open another one.
+    pub fn is_current(&self) -> bool {
+        inode(&paths::control(&self.instance)).is_ok_and(|found| found == self.control_inode)
     }
 
     /// The present catalog; parsed again only when its epoch changed.
@@ -72,7 +120,22 @@ impl Attachment {
     /// # Errors
     /// When it cannot be read after bounded retries (it raced with replacements) or is damaged.
     pub fn catalog(&self) -> Result<Arc<Catalog>> {
-        todo!()
+        let cached = |epoch| self.cache().catalog.as_ref().filter(|(at, _)| *at == epoch).map(|(_, it)| Arc::clone(it));
+        if let Some(catalog) = cached(self.control.catalog_epoch()) {
+            return Ok(catalog);
+        }
+        let _refreshing = self.lock_refreshing();
+        let catalog = retry(&|| self.control.catalog_epoch(), |epoch| {
+            if epoch == Epoch(0) {
+                return Err(self.nothing_published("the catalog").into());
+            }
+            if let Some(catalog) = cached(epoch) {
+                return Ok((epoch, catalog));
+            }
+            read_published(|place| paths::catalog(&self.instance, epoch, place)).map(|it| (epoch, Arc::new(it)))
+        })?;
+        self.cache().catalog = Some(catalog.clone());
+        Ok(catalog.1)
     }
 
     /// The present view of a collection; maps only what changed since the last call. Load the visible timestamp BEFORE
@@ -81,13 +144,120 @@ impl Attachment {
     /// # Errors
     /// Of kind `Corrupt` when a file contradicts the manifest.
     pub fn view(&self, collection: CollectionId, cell: u32) -> Result<Arc<CollectionView>> {
-        let _ = (collection, cell);
-        todo!()
+        let cached = |epoch| self.cache().views.get(&collection).filter(|it| it.manifest.epoch == epoch).cloned();
+        if let Some(view) = cached(self.control.manifest_epoch(cell)) {
+            return Ok(view);
+        }
+        let _refreshing = self.lock_refreshing();
+        let view = retry(&|| self.control.manifest_epoch(cell), |epoch| {
+            if epoch == Epoch(0) {
+                let message = format!("collection not found[collection={collection}]");
+                return Err(Error::new(ErrorKind::CollectionNotFound, message).into());
+            }
+            match cached(epoch) {
+                Some(view) => Ok(view),
+                None => self.map_view(collection, epoch).map(Arc::new),
+            }
+        })?;
+        self.cache().views.insert(collection, Arc::clone(&view));
+        Ok(view)
     }
 
     /// Drops cached views of collections the catalog no longer names.
     pub fn forget_dropped(&self, catalog: &Catalog) {
-        let _ = catalog;
-        todo!()
+        let named: HashSet<CollectionId> = catalog.collections.iter().map(|collection| collection.id).collect();
+        self.cache().views.retain(|collection, _| named.contains(collection));
+    }
+
+    /// Reads a manifest and maps its files, taking from the cached view what it has already.
+    fn map_view(&self, collection: CollectionId, epoch: Epoch) -> Result<CollectionView, OpenError> {
+        let manifest: Manifest = read_published(|place| paths::manifest(&self.instance, collection, epoch, place))?;
+        if (manifest.collection, manifest.epoch) != (collection, epoch) {
+            let message = format!(
+                "the manifest {epoch} of collection {collection} is that of {}, {}",
+                manifest.collection, manifest.epoch
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message).into());
+        }
+        let old = self.cache().views.get(&collection).cloned();
+        let files = files::Files::new(&self.instance, collection, old.as_deref());
+        let sealed = manifest.files.iter().map(|entry| files.sealed(entry)).collect::<Result<_, _>>()?;
+        let growing = manifest.chunks.iter().map(|entry| files.growing(entry)).collect::<Result<_, _>>()?;
+        Ok(CollectionView { manifest, sealed, growing })
+    }
+
+    fn nothing_published(&self, what: &str) -> Error {
+        let message = format!(
+            "cannot read {what} in {}: the server has not published it yet; try again",
+            self.instance.shm_dir.display()
+        );
+        Error::new(ErrorKind::Unavailable, message)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // A cache is replaced whole, entry by entry: nothing in it is half done after a panic.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_refreshing(&self) -> MutexGuard<'_, ()> {
+        self.refreshing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Tries `read` at the present epoch until nothing it needs is missing: what is missing was replaced between the load of the
+/// epoch and the opening.
+fn retry<T>(epoch_now: &dyn Fn() -> Epoch, read: impl Fn(Epoch) -> Result<T, OpenError>) -> Result<T> {
+    let deadline = Instant::now() + RETRY_TIME_MAX;
+    let first = epoch_now();
+    let mut epoch = first;
+    loop {
+        let missing = match read(epoch) {
+            Ok(value) => return Ok(value),
+            Err(OpenError::Failed(error)) => return Err(error),
+            Err(OpenError::Missing(path)) => path,
+        };
+        let now = epoch_now();
+        if Instant::now() >= deadline {
+            let (kind, why) = if now == first {
+                (ErrorKind::Corrupt, "it is named but not there")
+            } else {
+                (ErrorKind::Unavailable, "it was replaced at every try; try again")
+            };
+            return Err(Error::new(kind, format!("cannot open {}: {why}", missing.display())));
+        }
+        if now == epoch {
+            std::thread::sleep(RETRY_PAUSE);
+        }
+        epoch = now;
+    }
+}
+
+/// Reads a catalog or manifest from wherever it is.
+fn read_published<T: for<'de> Deserialize<'de>>(path_in: impl Fn(Place) -> PathBuf) -> Result<T, OpenError> {
+    for place in paths::PLACES {
+        let path = path_in(place);
+        let bytes = match read_whole(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io(format_args!("read {}", path.display()), &error).into()),
+        };
+        let corrupt = |error| Error::new(ErrorKind::Corrupt, format!("cannot read {}: {error}", path.display())).into();
+        return decode(&bytes).map_err(corrupt);
+    }
+    Err(OpenError::Missing(path_in(Place::Shm)))
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    // The header takes some bytes more; `decode` refuses a body beyond the limit.
+    File::open(path)?.take(MANIFEST_BYTES_MAX as u64 + 4096).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Copies of table files, and their checksums.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::{create_fresh, is_no_room};
+use crate::shm::manifest::Place;
+use crate::shm::paths;
+use crate::sys::allocate::allocate;
+use crate::types::{Error, ErrorKind, Result};
+
+/// Bytes are read in blocks of this size: they are hashed and written while the processor's cache still has them.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Reads a table file and checks its crc64-nvme.
+///
+/// # Errors
+/// Of kind `Corrupt` when it does not match; those of reading.
+pub fn verify_table(path: &Path, checksum: u64) -> Result<()> {
+    let read = || hash_blocks(&mut File::open(path)?, |_| Ok(()));
+    let found = read().map_err(|error| Error::io(format_args!("read table file {}", path.display()), &error))?;
+    check(path, checksum, found)
+}
+
+/// Copies a table file under a temporary name, which is renamed when its checksum is right. Without room it stays on disk.
+pub(super) fn copy_table(source: &Path, target: &Path, bytes: u64, checksum: u64) -> Result<Place> {
+    let temporary = paths::temporary(target);
+    let copied = copy_checked(source, &temporary, bytes, checksum).and_then(|place| {
+        if place == Place::Shm {
+            crate::fail_point!("publish.table_copied").and_then(|()| fs::rename(&temporary, target)).map_err(
+                |error| Error::io(format_args!("rename {} to {}", temporary.display(), target.display()), &error),
+            )?;
+        }
+        Ok(place)
+    });
+    if !matches!(copied, Ok(Place::Shm)) {
+        super::unlink_quietly(&temporary);
+    }
+    copied
+}
+
+fn copy_checked(source: &Path, temporary: &Path, bytes: u64, checksum: u64) -> Result<Place> {
+    let made = create_fresh(temporary).and_then(|file| allocate(&file, bytes).map(|()| file));
+    let mut file = match made {
+        Ok(file) => file,
+        Err(error) if is_no_room(&error) => {
+            verify_table(source, checksum)?;
+            return Ok(Place::Disk);
+        }
+        Err(error) => return Err(Error::io(format_args!("make {} ({bytes} bytes)", temporary.display()), &error)),
+    };
+    let mut copy = || hash_blocks(&mut File::open(source)?, |block| file.write_all(block));
+    let found = copy().map_err(|error| {
+        Error::io(format_args!("copy table file {} to {}", source.display(), temporary.display()), &error)
+    })?;
+    check(source, checksum, found)?;
+    Ok(Place::Shm)
+}
+
+/// Reads to the end; each block is hashed and given to `use_block`.
+fn hash_blocks(file: &mut File, mut use_block: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
+    let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return Ok(digest.finalize()),
+            Ok(len) => {
+                digest.update(&block[..len]);
+                use_block(&block[..len])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn check(path: &Path, expected: u64, found: u64) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let message = format!(
+        "table file {} is damaged: its checksum is {found:016x}, it was written with {expected:016x}; restore it from a backup",
+        path.display()
+    );
+    Err(Error::new(ErrorKind::Corrupt, message))
+}
