@@ -240,3 +240,121 @@ impl Drop for UnderWay {
         self.calls.freed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::method::Method;
+    use crate::ipc::pool::{PoolOptions, PoolServer};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn pool(slot_count: u32) -> (PoolFiles, Arc<Calls>) {
+        let options = PoolOptions { slot_count, request_bytes_max: 1 << 16, reply_bytes_max: 1 << 16 };
+        let files = PoolFiles::create("calls", options).expect("a pool");
+        let calls = Calls::open(&files, OnDeath::Retry).expect("a client");
+        (files, calls)
+    }
+
+    fn header() -> RequestHeader {
+        RequestHeader { method: Method::Search, database: String::new(), deadline_ns: 0 }
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { timeout_at(Instant::now() + PATIENCE, future).await.expect("in time") })
+    }
+
+    /// A call that nobody answers, polled until it is in its slot or in the queue.
+    async fn start(calls: &Arc<Calls>, deadline: Option<Instant>) -> tokio::task::JoinHandle<Result<Vec<u8>>> {
+        let waiting = calls.waiting_count();
+        let started = Arc::clone(calls);
+        let call = tokio::spawn(async move { started.call(&header(), b"x", deadline).await });
+        while calls.waiting_count() == waiting {
+            tokio::task::yield_now().await;
+        }
+        call
+    }
+
+    #[test]
+    fn a_deadline_ends_a_call_and_frees_its_slot() {
+        let (_files, calls) = pool(1);
+        run(async {
+            let error = calls.call(&header(), b"x", Some(Instant::now())).await.expect_err("no answer");
+            assert_eq!(error.kind, ErrorKind::Timeout);
+            assert_eq!((calls.pool.in_use(), calls.waiting_count()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_dropped_call_frees_its_slot() {
+        let (_files, calls) = pool(1);
+        run(async {
+            let call = start(&calls, None).await;
+            assert_eq!(calls.pool.in_use(), 1);
+            call.abort();
+            assert!(call.await.expect_err("aborted").is_cancelled());
+            assert_eq!((calls.pool.in_use(), calls.waiting_count()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_full_pool_serves_calls_in_turn() {
+        let (files, calls) = pool(1);
+        let server = PoolServer::open(&files, 1).expect("a server");
+        run(async {
+            tokio::spawn(Arc::clone(&calls).watch());
+            let mut queued = Vec::new();
+            for _ in 0..5 {
+                queued.push(start(&calls, None).await);
+            }
+            for call in queued {
+                let claim = loop {
+                    match server.claim() {
+                        Some(claim) => break claim,
+                        None => tokio::task::yield_now().await,
+                    }
+                };
+                assert!(!call.is_finished());
+                assert!(claim.reply(b"y"));
+                // Each reply belongs to the call that came next.
+                assert_eq!(call.await.expect("no panic").expect("a reply"), b"y");
+            }
+            assert_eq!((calls.pool.in_use(), calls.waiting_count()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_queued_call_keeps_its_deadline() {
+        let (_files, calls) = pool(1);
+        run(async {
+            let _first = start(&calls, None).await;
+            let error = calls.call(&header(), b"x", Some(Instant::now())).await.expect_err("no slot");
+            assert_eq!((error.kind, calls.waiting_count()), (ErrorKind::Timeout, 1));
+        });
+    }
+
+    #[test]
+    fn a_full_queue_refuses_calls_to_be_tried_again() {
+        let (_files, calls) = pool(1);
+        run(async {
+            let mut queued = Vec::new();
+            for _ in 0..=QUEUED_CALLS_MAX {
+                queued.push(start(&calls, None).await);
+            }
+            let error = calls.call(&header(), b"x", None).await.expect_err("no place");
+            assert!(error.kind == ErrorKind::RateLimited && error.is_retriable());
+            queued.iter().for_each(tokio::task::JoinHandle::abort);
+        });
+    }
+
+    #[test]
+    fn a_body_larger_than_a_slot_is_refused() {
+        let (_files, calls) = pool(1);
+        run(async {
+            let error = calls.call(&header(), &[0; (1 << 16) + 1], None).await.expect_err("too large");
+            assert_eq!(error.kind, ErrorKind::InvalidParameter);
+            assert_eq!(calls.pool.in_use(), 0);
+        });
+    }
+}
