@@ -108,6 +108,6 @@ impl Notices {
     /// Sends a notice and wakes the supervisor. A supervisor that is gone is no error: its children end by themselves.
     pub fn send(&self, notice: Notice) {
         let _ = self.sender.send(notice);
-        crate::sys::event::signal(&self.wake);
+        crate::sys::eventfd::add(&self.wake, 1);
     }
 }

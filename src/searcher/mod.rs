@@ -27,6 +27,7 @@ use crate::ipc::control::{Notice, Order, RoleContext};
 use crate::ipc::pool::PoolServer;
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::reader::Reader;
+use crate::sys::clock;
 use session::Session;
 
 /// How long an idle searcher sleeps before it looks again whether it should stop.
@@ -125,6 +126,11 @@ fn serve(server: &PoolServer, session: &Session<'_>, cell: &ProgressCell, is_sto
         };
         // A header that makes no sense: the dropped claim fails the request.
         let Some(header) = claim.header() else { continue };
+        if header.deadline_ns != 0 && clock::monotonic_ns() > header.deadline_ns {
+            // Nobody waits for it any more.
+            cell.add(Gauge::RequestErrors, 1);
+            continue;
+        }
         let started = Instant::now();
         let session = Session { database: &header.database, ..*session };
         let answer = requests::answer(&session, header.method, claim.body());

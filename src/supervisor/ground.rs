@@ -1,7 +1,7 @@
 //! What a server stands on: the data directory, its lock, the run directory, the directory in shared memory.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,7 @@ fn in_use(data_dir: &Path, holder: Option<LockOwner>) -> Error {
     )
 }
 
-fn write_json<T: Serialize>(path: &PathBuf, value: &T) -> Result<()> {
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::internal(error.to_string()))?;
     files::write_whole(path, &bytes).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
 }

@@ -73,7 +73,8 @@ pub fn run(
     let ground = ground::Ground::take(data_dir, &config, &roles)?;
     let mut supervisor = match Supervisor::new(ground, config, roles) {
         Ok(supervisor) => supervisor,
-        Err((ground, error)) => {
+        Err(failure) => {
+            let (ground, error) = *failure;
             ground.clear(&roles);
             return Err(error);
         }

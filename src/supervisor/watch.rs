@@ -18,7 +18,7 @@ use crate::ipc::pool::{PoolFiles, PoolOptions};
 use crate::ipc::progress::ProgressBlock;
 use crate::sys::process::Exit;
 use crate::sys::signals::{Request, Signals};
-use crate::sys::{event, notify, title};
+use crate::sys::{eventfd, notify, title};
 use crate::types::{Error, Result};
 
 /// Requests under way at once, in each pool. More wait in the gateway's queue.
@@ -54,7 +54,7 @@ impl Supervisor {
         ground: Ground,
         config: ServerConfig,
         roles: Roles,
-    ) -> std::result::Result<Supervisor, (Ground, Error)> {
+    ) -> std::result::Result<Supervisor, Box<(Ground, Error)>> {
         let made = (|| {
             (roles.create_blocks)(&ground.instance)?;
             let progress = ProgressBlock::create(&ground.instance, 2 + SEARCHERS_MAX)?;
@@ -69,12 +69,12 @@ impl Supervisor {
             };
             let (reads, writes) = (pool("shoal-reads")?, pool("shoal-writes")?);
             let signals = Signals::install().map_err(|error| Error::io("install signal handlers", &error))?;
-            let wake = event::create().map_err(|error| Error::io("make an eventfd", &error))?;
+            let wake = eventfd::counter().map_err(|error| Error::io("make an eventfd", &error))?;
             Ok((progress, reads, writes, signals, wake, Listeners::bind(&config.listen)?))
         })();
         let (progress, reads, writes, signals, wake, listeners) = match made {
             Ok(made) => made,
-            Err(error) => return Err((ground, error)),
+            Err(error) => return Err(Box::new((ground, error))),
         };
         title::prepare();
         title::set(&format!("shoal: supervisor {}", ground.instance.data_dir.display()));
@@ -111,7 +111,7 @@ impl Supervisor {
                     Request::Reload => self.reload(reload),
                 }
             }
-            event::take(&self.wake);
+            eventfd::take(&self.wake);
             for at in 0..self.children.len() {
                 self.hear(at);
             }

@@ -6,7 +6,6 @@
 pub mod allocate;
 pub mod block;
 pub mod clock;
-pub mod event;
 pub mod eventfd;
 pub mod failpoint;
 pub mod files;

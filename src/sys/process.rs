@@ -96,10 +96,12 @@ pub fn fork(name: &str) -> io::Result<Forked> {
         ForkResult::Parent { child } => {
             let pid = rustix::process::Pid::from_raw(child.as_raw())
                 .ok_or_else(|| io::Error::other("fork returned process id 0"))?;
-            Ok(Forked::Parent(ChildProcess {
-                pid: child,
-                pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty())?,
-            }))
+            // A child that cannot be watched must not run.
+            let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+                let _ = rustix::process::kill_process(pid, RustixSignal::KILL);
+                let _ = waitpid(child, None);
+            })?;
+            Ok(Forked::Parent(ChildProcess { pid: child, pidfd }))
         }
         ForkResult::Child => {
             let prepared = prepare_child(parent, name);
