@@ -325,6 +325,8 @@ fn rows_reply(rows: &RowsOperation, timestamp: Timestamp) -> Vec<u8> {
 fn buffer_full(bytes: u64) -> Error {
     Error::new(
         ErrorKind::RateLimited,
-        format!("the insert buffer has no room for {bytes} bytes yet; try again, or start the server with a larger one"),
+        format!(
+            "the insert buffer has no room for {bytes} bytes yet; try again, or start the server with a larger one"
+        ),
     )
 }

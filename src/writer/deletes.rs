@@ -140,12 +140,7 @@ pub fn marks_until(cells: &DeletedAt, until: Timestamp) -> Vec<(u32, u64)> {
 ///
 /// # Errors
 /// Those of the disk.
-pub fn write_checkpoint(
-    engine: &Engine,
-    collection: CollectionId,
-    file: FileId,
-    marks: &[(u32, u64)],
-) -> Result<()> {
+pub fn write_checkpoint(engine: &Engine, collection: CollectionId, file: FileId, marks: &[(u32, u64)]) -> Result<()> {
     let bytes = encode_checkpoint(marks);
     let path = engine.store.deletes_path(collection, file);
     engine.store.write_durably(&path, &mut |out| out.write_all(&bytes))
@@ -187,9 +182,10 @@ fn note_checkpoint(
     let mut meta = lock(&engine.meta);
     let record = {
         let state = lock(&engine.state);
-        let sealed = state.collections.get(&collection).and_then(|collection| {
-            collection.sealed.iter().find(|sealed| sealed.record.id == file)
-        });
+        let sealed = state
+            .collections
+            .get(&collection)
+            .and_then(|collection| collection.sealed.iter().find(|sealed| sealed.record.id == file));
         sealed.map(|sealed| sealed.record.clone())
     };
     let Some(mut record) = record else {
@@ -202,9 +198,10 @@ fn note_checkpoint(
         meta.apply(&[MetaEdit::PutFile(record.clone())])?;
     }
     let mut state = lock(&engine.state);
-    let sealed = state.collections.get_mut(&collection).and_then(|collection| {
-        collection.sealed.iter_mut().find(|sealed| sealed.record.id == file)
-    });
+    let sealed = state
+        .collections
+        .get_mut(&collection)
+        .and_then(|collection| collection.sealed.iter_mut().find(|sealed| sealed.record.id == file));
     if let Some(sealed) = sealed {
         sealed.record = record;
         if sealed.marked_last <= covered {

@@ -84,6 +84,8 @@ pub struct Engine {
     pub compactions: Compactions,
     /// Counters and gauges.
     pub cell: Option<ProgressCell>,
+    /// No more requests are taken.
+    pub is_closing: AtomicBool,
     /// Threads end.
     pub is_stopping: AtomicBool,
 }

@@ -44,8 +44,7 @@ impl FlushWaiters {
 
     /// A file could not be written: whoever waits for it hears why. It will be tried again.
     pub fn fail(&self, file: FileId, error: &Error) {
-        let failed: Vec<Waiter> =
-            lock(&self.waiting).extract_if(.., |waiter| waiter.files.contains(&file)).collect();
+        let failed: Vec<Waiter> = lock(&self.waiting).extract_if(.., |waiter| waiter.files.contains(&file)).collect();
         for waiter in failed {
             waiter.caller.reply(&error_reply(waiter.method, error));
         }
@@ -75,7 +74,12 @@ pub fn rotate_all(state: &mut State) {
 ///
 /// # Errors
 /// When a collection does not exist; the caller is given back to hear it.
-pub fn flush(engine: &Engine, method: Method, database: &str, caller: Box<dyn Caller>) -> Option<(Box<dyn Caller>, Error)> {
+pub fn flush(
+    engine: &Engine,
+    method: Method,
+    database: &str,
+    caller: Box<dyn Caller>,
+) -> Option<(Box<dyn Caller>, Error)> {
     let mut files = BTreeSet::new();
     let reply = match method {
         Method::Flush => flush_collections(engine, database, caller.body(), &mut files),
@@ -99,25 +103,14 @@ fn is_pending(state: &State, file: FileId) -> bool {
     state.collections.values().any(|collection| collection.memtable_files().any(|pending| pending.id == file))
 }
 
-fn flush_collections(
-    engine: &Engine,
-    database: &str,
-    body: &[u8],
-    files: &mut BTreeSet<FileId>,
-) -> Result<Vec<u8>> {
+fn flush_collections(engine: &Engine, database: &str, body: &[u8], files: &mut BTreeSet<FileId>) -> Result<Vec<u8>> {
     let request = milvus::FlushRequest::decode(body).map_err(super::operation::undecodable)?;
-    let mut reply = milvus::FlushResponse {
-        status: Some(status::success()),
-        db_name: database.to_owned(),
-        ..Default::default()
-    };
+    let mut reply =
+        milvus::FlushResponse { status: Some(status::success()), db_name: database.to_owned(), ..Default::default() };
     let flush_timestamp = engine.clock.last();
     let mut state = lock(&engine.state);
-    let ids: Result<BTreeMap<String, CollectionId>> = request
-        .collection_names
-        .into_iter()
-        .map(|name| state.resolve(database, &name).map(|id| (name, id)))
-        .collect();
+    let ids: Result<BTreeMap<String, CollectionId>> =
+        request.collection_names.into_iter().map(|name| state.resolve(database, &name).map(|id| (name, id))).collect();
     for (name, id) in ids? {
         let collection = state.collection(id)?;
         let pending = rotate(collection);

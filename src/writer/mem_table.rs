@@ -125,8 +125,7 @@ impl MemTableFile {
         for &(chunk, row) in rows {
             // Relaxed is enough: a reader looks for this timestamp only after it acquired a visible timestamp that covers
             // it, and the commit thread releases that one after this store.
-            self.chunks[chunk].writer.file().deleted_at()[row]
-                .store(timestamp.0, std::sync::atomic::Ordering::Relaxed);
+            self.chunks[chunk].writer.file().deleted_at()[row].store(timestamp.0, std::sync::atomic::Ordering::Relaxed);
         }
         if !rows.is_empty() {
             self.marked_count += rows.len() as u64;

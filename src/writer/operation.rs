@@ -10,7 +10,7 @@ use crate::format::log_record::RecordKind;
 use crate::ipc::method::Method;
 use crate::ipc::pool::{Claim, RequestHeader};
 use crate::proto::rows::{self, RowOptions};
-use crate::proto::{common, milvus, schema, status};
+use crate::proto::{milvus, schema, status};
 use crate::types::{Batch, CollectionId, CollectionSchema, Error, ErrorKind, Keys, PartitionId, Result};
 
 /// Whoever waits for an answer.
@@ -148,23 +148,19 @@ fn check_schema_timestamp(collection: &Collection, schema_timestamp: u64) -> Res
         return Ok(());
     }
     let name = &collection.record.name;
-    let message = format!("collection schema mismatch[collection={name}][expected={updated}][actual={schema_timestamp}]");
+    let message =
+        format!("collection schema mismatch[collection={name}][expected={updated}][actual={schema_timestamp}]");
     Err(Error::new(ErrorKind::SchemaMismatch, message))
 }
 
 fn first_id(engine: &Engine, schema: &CollectionSchema, row_count: u32) -> Result<i64> {
-    if schema.primary().auto_id {
-        engine.row_ids.take_reserving(i64::from(row_count), &engine.meta)
-    } else {
-        Ok(0)
-    }
+    if schema.primary().auto_id { engine.row_ids.take_reserving(i64::from(row_count), &engine.meta) } else { Ok(0) }
 }
 
 fn decode_insert(engine: &Engine, database: &str, body: &[u8]) -> Result<RowsOperation> {
     let request = milvus::InsertRequest::decode(body).map_err(undecodable)?;
     let database = database_of(&request.db_name, database);
-    let target =
-        target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
+    let target = target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
     let first_id = first_id(engine, &target.schema, request.num_rows)?;
     let rows = insert_rows(&target.schema, request, first_id)?;
     Ok(rows.at(target.collection, target.partition, target.schema.version, first_id))
@@ -176,8 +172,7 @@ fn decode_upsert(engine: &Engine, database: &str, body: &[u8]) -> Result<RowsOpe
         return Err(Error::unimplemented("upsert with partial_update"));
     }
     let database = database_of(&request.db_name, database);
-    let target =
-        target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
+    let target = target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
     let first_id = first_id(engine, &target.schema, request.num_rows)?;
     let rows = upsert_rows(&target.schema, request, first_id)?;
     Ok(rows.at(target.collection, target.partition, target.schema.version, first_id))
@@ -245,12 +240,7 @@ fn given_keys(schema: &CollectionSchema, fields: &[schema::FieldData]) -> Option
 ///
 /// # Errors
 /// When the payload is not what its kind says.
-pub fn replay_rows(
-    kind: RecordKind,
-    payload: &[u8],
-    schema: &CollectionSchema,
-    first_id: i64,
-) -> Result<DecodedRows> {
+pub fn replay_rows(kind: RecordKind, payload: &[u8], schema: &CollectionSchema, first_id: i64) -> Result<DecodedRows> {
     match kind {
         RecordKind::Upsert => {
             let request = milvus::UpsertRequest::decode(payload).map_err(undecodable)?;
@@ -292,13 +282,11 @@ pub fn error_reply(method: Method, error: &Error) -> Vec<u8> {
     let failed = Some(status::failure(error));
     match method {
         Method::Insert | Method::Upsert | Method::Delete => {
-            milvus::MutationResult { status: failed.map(with_report_value), ..Default::default() }.encode_to_vec()
+            milvus::MutationResult { status: failed, ..Default::default() }.encode_to_vec()
         }
         Method::Flush => milvus::FlushResponse { status: failed, ..Default::default() }.encode_to_vec(),
         Method::FlushAll => milvus::FlushAllResponse { status: failed, ..Default::default() }.encode_to_vec(),
-        Method::GetFlushState => {
-            milvus::GetFlushStateResponse { status: failed, ..Default::default() }.encode_to_vec()
-        }
+        Method::GetFlushState => milvus::GetFlushStateResponse { status: failed, ..Default::default() }.encode_to_vec(),
         Method::GetFlushAllState => {
             milvus::GetFlushAllStateResponse { status: failed, ..Default::default() }.encode_to_vec()
         }
@@ -311,12 +299,4 @@ pub fn error_reply(method: Method, error: &Error) -> Vec<u8> {
         }
         _ => status::failure(error).encode_to_vec(),
     }
-}
-
-/// pymilvus reads `report_value` from a mutation's status whenever `extra_info` holds anything.
-fn with_report_value(mut status: common::Status) -> common::Status {
-    if !status.extra_info.is_empty() {
-        status.extra_info.entry("report_value".to_owned()).or_insert_with(|| "0".to_owned());
-    }
-    status
 }

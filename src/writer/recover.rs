@@ -87,6 +87,7 @@ fn engine(
         flushes: flush::FlushWaiters::default(),
         compactions: super::compactions::Compactions::default(),
         cell,
+        is_closing: AtomicBool::new(false),
         is_stopping: AtomicBool::new(false),
         config,
         instance,
@@ -120,6 +121,11 @@ fn load_state(engine: &Engine, known: &MetaState, newest: &mut Timestamp) -> Res
         // Merges of earlier writers dropped no row that was deleted within the retention.
         let retention = u64::try_from(engine.config.snapshot_retention.as_millis()).unwrap_or(u64::MAX);
         collection.horizon = Timestamp::from_unix_ms(unix_ms().saturating_sub(retention));
+        // Nor one deleted after what was visible: readers that are attached go on with that until all is published.
+        let visible = engine.publisher.control().visible();
+        if visible > Timestamp(0) {
+            collection.horizon = collection.horizon.min(visible);
+        }
         state.add(collection);
     }
     *lock(&engine.state) = state;
@@ -194,7 +200,8 @@ fn open_checked(
         0 => Vec::new(),
         _ => {
             let path = engine.store.deletes_path(record.collection, record.id);
-            let bytes = std::fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
+            let bytes =
+                std::fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
             decode_checkpoint(&bytes, opened.row_count()).map_err(|error| corrupt(error.to_string()))?
         }
     };
@@ -245,7 +252,10 @@ fn replay(engine: &Engine, record: &LogRecord<'_>) -> Result<()> {
                 flush::rotate_all(&mut lock(&engine.state));
                 serialise::serialise_all(engine, Timestamp::MAX).map_err(|failure| failure.error)?;
                 if engine.buffer.used().0 + bytes > engine.buffer.cap() {
-                    return Err(Error::internal(format!("log record {} does not fit into the insert buffer", record.lsn)));
+                    return Err(Error::internal(format!(
+                        "log record {} does not fit into the insert buffer",
+                        record.lsn
+                    )));
                 }
             }
         }

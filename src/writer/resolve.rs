@@ -60,9 +60,7 @@ fn view(collection: &Collection) -> CollectionView {
         .flat_map(|(_, table)| table.files())
         .flat_map(|file| &file.chunks)
         .zip(&manifest.chunks)
-        .map(|(chunk, entry)| {
-            Arc::new(GrowingChunk { entry: entry.clone(), file: chunk.writer.file().clone() })
-        })
+        .map(|(chunk, entry)| Arc::new(GrowingChunk { entry: entry.clone(), file: chunk.writer.file().clone() }))
         .collect();
     CollectionView { manifest, sealed, growing }
 }

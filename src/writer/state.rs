@@ -9,9 +9,7 @@ use std::sync::Arc;
 use super::mem_table::{MemTable, MemTableFile};
 use crate::format::deletes::DeletedAt;
 use crate::format::table::TableFile;
-use crate::shm::manifest::{
-    Catalog, CatalogAlias, CatalogCollection, Manifest, ManifestDeletes, ManifestFile, Place,
-};
+use crate::shm::manifest::{Catalog, CatalogAlias, CatalogCollection, Manifest, ManifestDeletes, ManifestFile, Place};
 use crate::types::{
     CollectionId, CollectionRecord, CollectionSchema, DatabaseRecord, Epoch, Error, ErrorKind, FileId, FileRecord, Lsn,
     PartitionId, PartitionRecord, Result, Timestamp,
@@ -117,9 +115,11 @@ impl Collection {
     /// When there is none.
     pub fn partition(&self, name: &str) -> Result<&PartitionRecord> {
         let name = if name.is_empty() { DEFAULT_PARTITION } else { name };
-        self.record.partitions.iter().find(|partition| partition.name == name).ok_or_else(|| {
-            Error::new(ErrorKind::PartitionNotFound, format!("partition not found[partition={name}]"))
-        })
+        self.record
+            .partitions
+            .iter()
+            .find(|partition| partition.name == name)
+            .ok_or_else(|| Error::new(ErrorKind::PartitionNotFound, format!("partition not found[partition={name}]")))
     }
 
     /// A partition by id.
@@ -239,9 +239,10 @@ impl State {
     /// # Errors
     /// When there is none.
     pub fn database(&self, name: &str) -> Result<&DatabaseRecord> {
-        self.databases.iter().find(|database| database.name == name).ok_or_else(|| {
-            Error::new(ErrorKind::DatabaseNotFound, format!("database not found[database={name}]"))
-        })
+        self.databases
+            .iter()
+            .find(|database| database.name == name)
+            .ok_or_else(|| Error::new(ErrorKind::DatabaseNotFound, format!("database not found[database={name}]")))
     }
 
     /// A collection that an operation was decoded for; it may have been dropped since.
@@ -265,11 +266,7 @@ impl State {
             alias: alias.clone(),
             collection: *collection,
         });
-        Catalog {
-            databases: self.databases.clone(),
-            collections: collections.collect(),
-            aliases: aliases.collect(),
-        }
+        Catalog { databases: self.databases.clone(), collections: collections.collect(), aliases: aliases.collect() }
     }
 
     /// Adds a collection and its name.

@@ -142,14 +142,19 @@ fn read_segment(
     Ok(found)
 }
 
-/// Whether the bad record `lsn` at `at` is what a power cut leaves of writes that were never acknowledged: nothing whole
-/// follows; or what follows was written before `lsn` was durable, and sectors between are zero because they never reached
-/// the disk (file systems may write the pages of one group in any order). Anything else is damage.
+/// Whether the bad record `lsn` at `at` is what a kill or a power cut leaves of writes that were never acknowledged: the
+/// file ends within it; or sectors that never reached the disk are zero, and what follows, if anything, was written before
+/// `lsn` was durable (file systems may write the pages of one group in any order). Anything else is damage.
 fn is_torn(bytes: &[u8], at: usize, salt: u64, lsn: Lsn) -> bool {
     let mut following = records_after(bytes, at, salt, lsn).peekable();
-    let Some((first, _)) = following.peek().copied() else { return true };
-    let was_durable = following.any(|(_, synced)| synced >= lsn);
-    !was_durable && has_zero_sector(&bytes[..first], at)
+    match following.peek().copied() {
+        None => log_record::is_cut_short(&bytes[at..], salt) || has_lost_sector(bytes, at),
+        Some((first, _)) => {
+            let was_durable = following.any(|(_, synced)| synced >= lsn);
+            // The sector in which the next record begins was written: only whole ones before it can be lost.
+            !was_durable && has_lost_sector(&bytes[..first / SECTOR_BYTES * SECTOR_BYTES], at)
+        }
+    }
 }
 
 /// Place and `synced` of every whole record behind a bad one.
@@ -170,9 +175,12 @@ fn records_after(bytes: &[u8], at: usize, salt: u64, lsn: Lsn) -> impl Iterator<
     })
 }
 
-fn has_zero_sector(bytes: &[u8], from: usize) -> bool {
-    let first = from / SECTOR_BYTES * SECTOR_BYTES;
-    bytes[first..].chunks_exact(SECTOR_BYTES).any(|sector| sector.iter().all(|byte| *byte == 0))
+/// Whether a sector behind `at` is zero; of the one in which `at` lies, what is behind it.
+fn has_lost_sector(bytes: &[u8], at: usize) -> bool {
+    let behind = bytes.get(at..).unwrap_or_default();
+    let (first, rest) = behind.split_at(behind.len().min(at.next_multiple_of(SECTOR_BYTES) - at));
+    let is_zero = |sector: &[u8]| !sector.is_empty() && sector.iter().all(|byte| *byte == 0);
+    is_zero(first) || rest.chunks(SECTOR_BYTES).any(is_zero)
 }
 
 /// Segments by number; other files are not ours to touch.
