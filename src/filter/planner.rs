@@ -1,5 +1,6 @@
 //! Nodes to predicates: names resolved, types checked, constants folded, in one loop over the nodes.
 
+use super::condition::{ArrayCondition, Condition, JsonCondition, ValueSet};
 use super::error::FilterError;
 use super::lexer::Lexer;
 use super::literal::Literal;
@@ -10,7 +11,6 @@ use super::syntax::{
 };
 use super::time::{self, Interval};
 use super::typing::{self, ArithmeticRef, ColumnRef, Constant, RangeEnd, SignedLeaf};
-use super::value_test::{ArrayTest, JsonTest, Test, ValueSet};
 use super::{TemplateValue, Templates};
 use crate::types::{CollectionSchema, DataType, FieldSchema};
 
@@ -158,11 +158,10 @@ impl Planner<'_> {
         };
         match field.data_type {
             DataType::Json => {}
-            DataType::Array => {
-                if path.iter().any(|step| step.is_quoted || step.index.is_none()) || path.len() > 1 {
-                    return error("can only access array field with integer index");
-                }
+            DataType::Array if path.len() > 1 || path.iter().any(|step| step.is_quoted) => {
+                return error("can only access array field with integer index");
             }
+            DataType::Array => {}
             other if !path.is_empty() => {
                 return error(format!("{} data type not supported accessed with []", other.name()));
             }
@@ -354,7 +353,7 @@ impl Planner<'_> {
             _ => return error(format!("the pattern of {name} must be a string literal or template variable")),
         };
         let pattern = if kind == MatchKind::Like { Pattern::like(&pattern)? } else { Pattern::regex(&pattern)? };
-        let leaf = column.scalar_leaf(Test::Pattern(pattern));
+        let leaf = column.scalar_leaf(Condition::Pattern(pattern));
         Ok(self.leaf((leaf, kind == MatchKind::NotRegex)))
     }
 
@@ -461,7 +460,7 @@ impl Planner<'_> {
             return Ok(Operand::Predicate(self.push(Predicate::Constant(kind == ContainsKind::All))));
         }
         let (DataType::Array, Some(element_type)) = (column.data_type, column.element_type) else {
-            let leaf = column.json_leaf(JsonTest::Contains(kind, Box::new(ValueSet::new(values))));
+            let leaf = column.json_leaf(JsonCondition::Contains(kind, Box::new(ValueSet::new(values))));
             return Ok(self.leaf((leaf, false)));
         };
         for value in &mut values {
@@ -474,7 +473,7 @@ impl Planner<'_> {
                 )),
             })?;
         }
-        let leaf = column.array_leaf(element_type, ArrayTest::Contains(kind, Box::new(ValueSet::new(values))));
+        let leaf = column.array_leaf(element_type, ArrayCondition::Contains(kind, Box::new(ValueSet::new(values))));
         Ok(self.leaf((leaf, false)))
     }
 
@@ -574,9 +573,9 @@ fn compare_constant(
             let (low, high) = typing::int_range(comparison, length);
             let leaf = match (column.data_type, column.element_type) {
                 (DataType::Array, Some(element_type)) => {
-                    column.array_leaf(element_type, ArrayTest::Length { low, high })
+                    column.array_leaf(element_type, ArrayCondition::Length { low, high })
                 }
-                _ => column.json_leaf(JsonTest::Length { low, high }),
+                _ => column.json_leaf(JsonCondition::Length { low, high }),
             };
             Ok((leaf, is_negated))
         }
@@ -623,10 +622,10 @@ fn compare_instant(operand: Operand, comparison: Comparison, instant: i64) -> Re
     let field = column.field;
     if by.months != 0 {
         let (low, high) = typing::int_range(comparison, instant);
-        return Ok((Leaf::Moved { field, by, test: Test::Int { low, high } }, is_negated));
+        return Ok((Leaf::Moved { field, by, test: Condition::Int { low, high } }, is_negated));
     }
     let (low, high) = typing::int_range(comparison, instant.saturating_sub(by.microseconds));
-    Ok((Leaf::Scalar { field, test: Test::Int { low, high } }, is_negated))
+    Ok((Leaf::Scalar { field, test: Condition::Int { low, high } }, is_negated))
 }
 
 /// A template value as a constant; `None` for what no constant can be.

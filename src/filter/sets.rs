@@ -214,6 +214,7 @@ fn text_hash(bytes: &[u8], seed: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
