@@ -145,7 +145,7 @@ impl Evaluator<'_> {
                 if mask == [1] { Fixed::Always } else { Fixed::Never }
             }
             Source::Column(view) => match leaf {
-                Leaf::Scalar { test, .. } => {
+                Leaf::Scalar { test, .. } if !matches!(view.validity, Validity::None) => {
                     let Some(range) = rows.numeric_range(schema.id) else { return Fixed::Open };
                     match (constant_in(test, range), view.validity) {
                         // Nulls are neither: only where there are none does it hold for every row.
@@ -159,6 +159,9 @@ impl Evaluator<'_> {
                     (Validity::All, false) | (Validity::None, true) => Fixed::Never,
                     _ => Fixed::Open,
                 },
+                Leaf::Exists { .. } => Fixed::Open,
+                // Also what keeps the kernels off columns that are too short.
+                _ if matches!(view.validity, Validity::None) => Fixed::Never,
                 _ => Fixed::Open,
             },
         }
@@ -493,5 +496,13 @@ fn narrow_members<T: Integer>(values: &[T], set: &IntSet, mask: &mut [u64], nega
         let members: Vec<T> = few.iter().filter(is_possible).map(|member| T::of(*member)).collect();
         return narrow_any(values, mask, negate, &members);
     }
-    narrow_rows(mask, |row| set.contains(values[row].into()) ^ (negate != 0));
+    let Some(may_contain) = set.prefilter() else {
+        return narrow(values, mask, negate, |value| set.contains(value.into()));
+    };
+    let mut members = [0; BLOCK_WORDS];
+    let members = &mut members[..mask.len()];
+    members.copy_from_slice(mask);
+    narrow(values, members, 0, |value| may_contain(value.into()));
+    narrow_rows(members, |row| set.contains(values[row].into()));
+    mask.iter_mut().zip(members).for_each(|(word, members)| *word &= *members ^ negate);
 }
