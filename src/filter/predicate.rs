@@ -37,15 +37,15 @@ pub(super) enum Leaf {
     /// Of a scalar column.
     Scalar { field: FieldIndex, test: Condition },
     /// Of a timestamp moved by an interval with months, whose length depends on the row.
-    Moved { field: FieldIndex, by: Interval, test: Condition },
+    Moved { field: FieldIndex, by: Interval, test: Box<Condition> },
     /// Between two columns.
     Columns { left: FieldIndex, comparison: Comparison, right: FieldIndex },
     /// Of the value at a path.
-    Json { field: FieldIndex, path: Box<[PathStep]>, test: JsonCondition },
+    Json { field: FieldIndex, path: Box<[PathStep]>, test: Box<JsonCondition> },
     /// Whether there is anything at a path; never UNKNOWN.
     Exists { field: FieldIndex, path: Box<[PathStep]> },
     /// Of an array column.
-    Array { field: FieldIndex, element_type: DataType, test: ArrayCondition },
+    Array { field: FieldIndex, element_type: DataType, test: Box<ArrayCondition> },
     /// Whether a row is null; never UNKNOWN.
     Null { field: FieldIndex },
 }

@@ -63,7 +63,7 @@ impl ColumnRef {
     pub(super) fn scalar_leaf(&self, test: Condition) -> Leaf {
         match (self.data_type, self.element_type) {
             (DataType::Json, _) => {
-                Leaf::Json { field: self.field, path: self.path.clone(), test: JsonCondition::Scalar(test) }
+                Leaf::Json { field: self.field, path: self.path.clone(), test: Box::new(JsonCondition::Scalar(test)) }
             }
             (DataType::Array, Some(element_type)) => {
                 let index = self.path.first().and_then(|step| step.index).unwrap_or(usize::MAX);
@@ -75,12 +75,12 @@ impl ColumnRef {
 
     /// The leaf that asks a test of the value at this column's path.
     pub(super) fn json_leaf(&self, test: JsonCondition) -> Leaf {
-        Leaf::Json { field: self.field, path: self.path.clone(), test }
+        Leaf::Json { field: self.field, path: self.path.clone(), test: Box::new(test) }
     }
 
     /// The leaf that asks a test of a whole array.
     pub(super) fn array_leaf(&self, element_type: DataType, test: ArrayCondition) -> Leaf {
-        Leaf::Array { field: self.field, element_type, test }
+        Leaf::Array { field: self.field, element_type, test: Box::new(test) }
     }
 }
 
