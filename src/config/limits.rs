@@ -32,6 +32,8 @@ pub const COLLECTIONS_MAX: usize = 65_536;
 pub const FILTER_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of a filter.
 pub const FILTER_DEPTH_MAX: usize = 64;
+/// Largest compiled regular expression (or `like` pattern) of a filter in bytes.
+pub const REGEX_BYTES_MAX: usize = 10 << 20;
 /// Most output fields of one request.
 pub const OUTPUT_FIELDS_MAX: usize = 1_024;
 /// Largest request body in bytes; also the gRPC decode limit.

@@ -1,7 +1,32 @@
-//! The filter language: text to plan to rows. Start at `parser.rs`, then `plan.rs` and `evaluate.rs`.
+//! The filter language: text to plan to rows. Start at `parser.rs`, then `planner.rs` and `evaluate.rs`.
 //! Uses `types`, `config`; does no I/O and never recurses on input. Invariant: a plan that was made evaluates without error.
 
-use crate::types::{Bitmap, CollectionSchema, ColumnView, FieldId, FieldSchema, Keys};
+mod array;
+mod error;
+mod evaluate;
+mod json;
+mod kernels;
+mod lexer;
+mod literal;
+mod parser;
+mod pattern;
+mod plan;
+mod planner;
+mod predicate;
+mod sets;
+mod syntax;
+mod time;
+mod typing;
+mod value_test;
+
+#[cfg(test)]
+mod tests;
+
+pub use array::{ArrayRow, Element};
+pub use error::{FilterError, FilterErrorKind};
+pub use plan::{KeyBounds, Plan};
+
+use crate::types::{ColumnView, FieldId, FieldSchema};
 
 /// Values of `{name}` in a filter.
 #[derive(Clone, Debug, Default)]
@@ -23,18 +48,6 @@ pub enum TemplateValue {
     Json(Vec<u8>),
 }
 
-/// Why a filter cannot be used; the text is Milvus' detail, without the `failed to create query plan: ` around it.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct FilterError {
-    /// What Milvus' callers match on.
-    pub message: String,
-}
-
-/// A checked filter.
-#[derive(Clone, Debug)]
-pub struct Plan {}
-
 /// Rows of one file as the evaluator sees them.
 pub trait Rows {
     /// Number of rows.
@@ -42,35 +55,9 @@ pub trait Rows {
     /// A column, or `None` when the file is older than the field: every row then holds the field's default (or null).
     fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>>;
     /// Smallest and largest value of a numeric or timestamp column in this file, when they are known; to skip files.
+    /// Nulls and NaN do not count.
     fn numeric_range(&self, field: FieldId) -> Option<(f64, f64)> {
         let _ = field;
         None
-    }
-}
-
-impl Plan {
-    /// Parses and checks a filter; an empty or blank text matches every row.
-    ///
-    /// # Errors
-    /// With Milvus' texts.
-    pub fn new(text: &str, schema: &CollectionSchema, templates: &Templates) -> Result<Plan, FilterError> {
-        let _ = (text, schema, templates);
-        todo!()
-    }
-
-    /// Whether every row matches, because the text was empty (or folded to `true`).
-    pub fn is_match_all(&self) -> bool {
-        todo!()
-    }
-
-    /// The keys, when the filter is exactly `pk in [...]` or `pk == x`: rows are then found without a scan.
-    pub fn primary_keys(&self) -> Option<&Keys> {
-        todo!()
-    }
-
-    /// The rows that match: bit = 1 where the filter is TRUE (not where it is FALSE or UNKNOWN).
-    pub fn evaluate(&self, rows: &dyn Rows) -> Bitmap {
-        let _ = rows;
-        todo!()
     }
 }

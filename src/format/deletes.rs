@@ -84,8 +84,12 @@ impl DeletedAt {
     }
 
     /// Marks a row, when it is not marked yet; counts it. Returns whether it was marked now.
+    ///
+    /// # Panics
+    /// When the map is read-only: only the writer marks.
     pub fn mark(&self, row: usize, timestamp: u64) -> bool {
         debug_assert_ne!(timestamp, 0, "0 means not deleted");
+        assert!(self.map.is_writable(), "a reader marks rows deleted");
         let Some(cell) = self.cells().get(row) else { return false };
         let is_new = cell.compare_exchange(0, timestamp, Ordering::Release, Ordering::Relaxed).is_ok();
         if is_new {

@@ -267,7 +267,11 @@ impl GrowingFile {
     }
 
     /// Marks a row deleted, when it is not marked yet, and counts it. Returns whether it was marked now.
+    ///
+    /// # Panics
+    /// When the map is read-only: only the writer marks.
     pub fn mark_deleted(&self, row: usize, timestamp: Timestamp) -> bool {
+        assert!(self.map.is_writable(), "a reader marks rows deleted");
         let Some(cell) = self.deleted_at().get(row) else { return false };
         let is_new = cell.compare_exchange(0, timestamp.0, Ordering::Release, Ordering::Relaxed).is_ok();
         if is_new {

@@ -92,27 +92,50 @@ pub struct Decoded<'a> {
 
 /// The record at the start of `bytes`; `None` when there is no whole one.
 pub fn decode(bytes: &[u8], salt: u64) -> Option<Decoded<'_>> {
-    let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-    let half = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let word = |at: usize| u64::from(half(at)) | u64::from(half(at + 4)) << 32;
-    if header[0..4] != MAGIC || checksum_of(salt, &header[CHECKED_FROM..]) != half(4) {
-        return None;
-    }
-    let record_bytes = HEADER_BYTES + half(8) as usize;
+    let header = Header::of(bytes, salt)?;
+    let record_bytes = HEADER_BYTES + header.payload_bytes();
     let payload = bytes.get(HEADER_BYTES..record_bytes)?;
-    if checksum_of(salt, payload) != half(12) {
+    if checksum_of(salt, payload) != header.half(12) {
         return None;
     }
     let record = LogRecord {
-        lsn: Lsn(word(16)),
-        kind: RecordKind::from_number(header[64])?,
-        collection: CollectionId(word(32) as i64),
-        partition: PartitionId(word(40) as i64),
-        timestamp: Timestamp(word(48)),
-        first_id: word(56) as i64,
+        lsn: Lsn(header.word(16)),
+        kind: RecordKind::from_number(header.0[64])?,
+        collection: CollectionId(header.word(32) as i64),
+        partition: PartitionId(header.word(40) as i64),
+        timestamp: Timestamp(header.word(48)),
+        first_id: header.word(56) as i64,
         payload,
     };
-    Some(Decoded { record, synced: Lsn(word(24)), bytes: record_bytes })
+    Some(Decoded { record, synced: Lsn(header.word(24)), bytes: record_bytes })
+}
+
+/// Whether `bytes` end within the record they begin with: a write that did not come to its end.
+pub fn is_cut_short(bytes: &[u8], salt: u64) -> bool {
+    bytes.len() < HEADER_BYTES
+        || Header::of(bytes, salt).is_some_and(|header| bytes.len() - HEADER_BYTES < header.payload_bytes())
+}
+
+/// A header that passed its check.
+struct Header<'a>(&'a [u8; HEADER_BYTES]);
+
+impl<'a> Header<'a> {
+    fn of(bytes: &'a [u8], salt: u64) -> Option<Header<'a>> {
+        let header = Header(bytes.first_chunk()?);
+        (header.0[0..4] == MAGIC && checksum_of(salt, &header.0[CHECKED_FROM..]) == header.half(4)).then_some(header)
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.half(8) as usize
+    }
+
+    fn half(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        u64::from(self.half(at)) | u64::from(self.half(at + 4)) << 32
+    }
 }
 
 fn checksum_of(salt: u64, checked: &[u8]) -> u32 {

@@ -5,9 +5,10 @@
 //! aligned and uncompressed. The whole file's crc64 is kept in meta and in the manifest.
 
 mod arrow_types;
+mod body;
+mod column_writer;
 mod columns;
 mod find;
-mod gather;
 mod reader;
 mod sort;
 mod stats;
@@ -24,7 +25,7 @@ const FORMAT_KEY: &str = "shoal.format";
 const FORMAT_VERSION: &str = "1";
 /// Id of the primary field, in the schema's metadata.
 const PRIMARY_KEY: &str = "shoal.primary_field_id";
-/// Ranges and null counts as JSON, in the schema's metadata.
+/// Ranges and null counts as JSON, in the footer's metadata.
 const STATS_KEY: &str = "shoal.stats";
 /// The field's id, in the field's metadata.
 const FIELD_ID_KEY: &str = "shoal.field_id";

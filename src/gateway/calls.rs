@@ -81,23 +81,27 @@ impl Calls {
         self.pool.server_died(claimant);
     }
 
-    /// Submits a request and waits for its reply. Dropped before that, it gives the request up.
+    /// Submits a request and waits for its reply. Dropped before that, it gives the request up. The body is dropped once
+    /// it is in a slot.
     ///
     /// # Errors
     /// When the deadline passes, the server dies, or there is no room.
     pub(super) async fn call(
         self: &Arc<Calls>,
         header: &RequestHeader,
-        body: &[u8],
+        body: impl AsRef<[u8]>,
         deadline: Option<Instant>,
     ) -> Result<Vec<u8>> {
-        let mut call = match self.queued.load(Ordering::Relaxed) {
-            0 => match self.submit(header, body)? {
-                Some(call) => call,
-                None => self.submit_in_turn(header, body, deadline).await?,
-            },
-            _ => self.submit_in_turn(header, body, deadline).await?,
+        // Who comes while others wait gets in line behind them.
+        let submitted = match self.queued.load(Ordering::Relaxed) {
+            0 => self.submit(header, body.as_ref())?,
+            _ => None,
         };
+        let mut call = match submitted {
+            Some(call) => call,
+            None => self.submit_in_turn(header, body.as_ref(), deadline).await?,
+        };
+        drop(body);
         let outcome = match deadline {
             None => (&mut call.outcome).await,
             Some(deadline) => {
@@ -352,7 +356,7 @@ mod tests {
     fn a_body_larger_than_a_slot_is_refused() {
         let (_files, calls) = pool(1);
         run(async {
-            let error = calls.call(&header(), &[0; (1 << 16) + 1], None).await.expect_err("too large");
+            let error = calls.call(&header(), [0; (1 << 16) + 1], None).await.expect_err("too large");
             assert_eq!(error.kind, ErrorKind::InvalidParameter);
             assert_eq!(calls.pool.in_use(), 0);
         });

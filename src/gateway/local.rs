@@ -79,7 +79,7 @@ async fn check_database(gateway: &Gateway, header: &RequestHeader, deadline: Opt
     }
     let request = DescribeDatabaseRequest { base: None, db_name: header.database.clone() }.encode_to_vec();
     let header = RequestHeader { method: Method::DescribeDatabase, ..header.clone() };
-    let reply = gateway.call(&header, &request, deadline).await?;
+    let reply = gateway.call(&header, request, deadline).await?;
     let reply = DescribeDatabaseResponse::decode(reply.as_slice())
         .map_err(|error| Error::internal(format!("a searcher's answer about a database cannot be read: {error}")))?;
     reply.status.as_ref().and_then(status::error_of).map_or(Ok(()), Err)
@@ -105,5 +105,5 @@ async fn check_health(gateway: &Gateway) -> CheckHealthResponse {
 /// Any answer shows that a role of the method's route lives.
 async fn probe(gateway: &Gateway, method: Method, request: Vec<u8>) -> Result<()> {
     let header = super::service::header_of(method, String::new(), Some(PROBE_WAIT));
-    gateway.call(&header, &request, Some(Instant::now() + PROBE_WAIT)).await.map(|_| ())
+    gateway.call(&header, request, Some(Instant::now() + PROBE_WAIT)).await.map(|_| ())
 }

@@ -6,6 +6,7 @@
 //! Invariant: a call of a known method is answered with gRPC OK and a message whose `status` says what went wrong, because
 //! clients repeat most gRPC errors for minutes.
 
+mod authority;
 mod calls;
 pub mod client;
 mod local;

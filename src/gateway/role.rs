@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::authority::PlainAuthority;
 use super::service::Gateway;
 use crate::config::limits::{CONNECTIONS_MAX, HEADER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX};
 use crate::ipc::control::{Notice, Order, RoleContext};
@@ -219,7 +220,7 @@ async fn accept_loop(listener: Listener, gateway: Gateway, room: Arc<Semaphore>,
                         }
                         Stream::Unix(stream) => {
                             if has_first_bytes(stream.readable(), draining.clone()).await {
-                                serve_connection(stream, gateway, draining).await;
+                                serve_connection(PlainAuthority::new(stream), gateway, draining).await;
                             }
                         }
                     }

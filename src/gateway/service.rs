@@ -113,7 +113,7 @@ impl Gateway {
             .map_err(|_| ReadError::Broken("the request did not arrive in time"))??;
         match method.route() {
             Route::Gateway => local::answer(self, &header, deadline).await,
-            Route::Read | Route::Write => self.call(&header, request.bytes(), deadline).await,
+            Route::Read | Route::Write => self.call(&header, request, deadline).await,
         }
         .map_err(ReadError::Refused)
     }
@@ -122,7 +122,12 @@ impl Gateway {
     ///
     /// # Errors
     /// See [`Calls::call`].
-    pub(super) async fn call(&self, header: &RequestHeader, body: &[u8], deadline: Option<Instant>) -> Result<Vec<u8>> {
+    pub(super) async fn call(
+        &self,
+        header: &RequestHeader,
+        body: impl AsRef<[u8]>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<u8>> {
         let calls = match header.method.route() {
             Route::Write => &self.0.writes,
             Route::Read | Route::Gateway => &self.0.reads,

@@ -58,15 +58,16 @@ enum Message {
     Joined(Vec<u8>),
 }
 
-impl HeldBody<'_> {
-    /// The message.
-    pub(super) fn bytes(&self) -> &[u8] {
+impl AsRef<[u8]> for HeldBody<'_> {
+    fn as_ref(&self) -> &[u8] {
         match &self.message {
             Message::Whole(bytes) => bytes,
             Message::Joined(bytes) => bytes,
         }
     }
+}
 
+impl HeldBody<'_> {
     fn count(&mut self, bytes: usize) -> Result<(), ReadError> {
         self.counted += bytes;
         let held = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;

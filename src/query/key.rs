@@ -1,6 +1,9 @@
 //! Primary keys as they are compared: integers by value, strings by bytes.
 
-use crate::types::{Column, ColumnData, ColumnView, Error, ErrorKind, Keys, Result, Values};
+use std::ops::{Bound, Range};
+
+use crate::filter::KeyBounds;
+use crate::types::{Column, ColumnData, ColumnView, Error, ErrorKind, Keys, Result, Value, Values};
 
 /// A borrowed primary key. All keys of one collection are of one variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +24,37 @@ impl<'a> Key<'a> {
             _ => None,
         }
     }
+
+    fn of_value(value: &'a Value) -> Option<Key<'a>> {
+        match value {
+            Value::Int(key) => Some(Key::Int(*key)),
+            Value::Text(key) => Some(Key::Text(key.as_bytes())),
+            Value::Null | Value::Bool(_) | Value::Float(_) => None,
+        }
+    }
+}
+
+/// The rows of a sorted key column that lie within bounds. A bound of no key's type bounds nothing.
+pub(super) fn rows_within(keys: &ColumnView<'_>, row_count: usize, bounds: &KeyBounds) -> Range<usize> {
+    let first = |is_before: &dyn Fn(Key<'_>) -> bool| {
+        let (mut low, mut high) = (0, row_count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if Key::at(keys, middle).is_some_and(is_before) { low = middle + 1 } else { high = middle }
+        }
+        low
+    };
+    let start = match &bounds.low {
+        Bound::Unbounded => 0,
+        Bound::Included(low) => Key::of_value(low).map_or(0, |low| first(&|key| key < low)),
+        Bound::Excluded(low) => Key::of_value(low).map_or(0, |low| first(&|key| key <= low)),
+    };
+    let end = match &bounds.high {
+        Bound::Unbounded => row_count,
+        Bound::Included(high) => Key::of_value(high).map_or(row_count, |high| first(&|key| key <= high)),
+        Bound::Excluded(high) => Key::of_value(high).map_or(row_count, |high| first(&|key| key < high)),
+    };
+    start..end.max(start)
 }
 
 /// A list of keys, sorted, to be looked up.

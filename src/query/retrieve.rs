@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use super::key::{Key, SortedKeys};
+use super::key::{Key, SortedKeys, rows_within};
 use super::snapshot::{FileRows, MatchingRows, RowAddress, Selection, Snapshot};
 use crate::config::limits::REPLY_BYTES_MAX;
 use crate::types::{Bitmap, ColumnView, Error, ErrorKind, Keys, Result};
@@ -59,8 +59,24 @@ pub fn count(snapshot: &Snapshot, selection: &Selection) -> Result<u64> {
     if let Some(keys) = selection.plan.primary_keys() {
         return Ok(find_keys(snapshot, keys, selection)?.len() as u64);
     }
-    let counts = (0..snapshot.file_count()).map(|file| snapshot.matching_rows(file, selection));
-    Ok(counts.flatten().map(|matching| matching.count() as u64).sum())
+    let mut count = 0;
+    for file in 0..snapshot.file_count() {
+        let Some(rows) = snapshot.file_rows(file) else { continue };
+        let Some(window) = candidates(snapshot, &rows, selection)? else { continue };
+        let matching = snapshot.matching_window(&rows, selection, window);
+        count += matching.map_or(0, |matching| matching.count() as u64);
+    }
+    Ok(count)
+}
+
+/// The rows of a file that may match; the filter's bounds on the key cut a sealed file, which is sorted by it.
+fn candidates(snapshot: &Snapshot, rows: &FileRows<'_>, selection: &Selection) -> Result<Option<Range<usize>>> {
+    let Some(row_count) = snapshot.candidate_count(rows, selection) else { return Ok(None) };
+    let window = match (rows, selection.plan.primary_key_bounds()) {
+        (FileRows::Sealed(_), Some(bounds)) => rows_within(&key_column(snapshot, rows)?, row_count, bounds),
+        _ => 0..row_count,
+    };
+    Ok((!window.is_empty()).then_some(window))
 }
 
 /// The newest row of each key, in the order of the keys; `None` where a key has no row. The selection's filter is not looked at.
@@ -163,15 +179,15 @@ fn stream<'a>(
     selection: &'a Selection,
     wanted: usize,
 ) -> Result<Option<Stream<'a>>> {
-    let Some(candidates) = snapshot.candidate_count(rows, selection) else { return Ok(None) };
+    let Some(window) = candidates(snapshot, rows, selection)? else { return Ok(None) };
     let keys = key_column(snapshot, rows)?;
     let rows = match rows {
         FileRows::Sealed(_) => {
-            let pending = 0..candidates;
+            let pending = window;
             StreamRows::Windows(Windows { snapshot, rows, selection, pending, base: 0, position: 0, window: None })
         }
         FileRows::Growing { .. } => {
-            let matching = snapshot.matching_window(rows, selection, 0..candidates);
+            let matching = snapshot.matching_window(rows, selection, window);
             let mut list = matching.map(|matching| row_list(&matching)).unwrap_or_default();
             let by_key = |row: &u32| (Key::at(&keys, *row as usize), *row);
             if wanted < list.len() {

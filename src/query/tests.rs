@@ -160,6 +160,26 @@ fn rows_that_share_a_key_do_not_take_the_places_of_others() {
 }
 
 #[test]
+fn a_file_of_several_windows_is_read_in_order_and_in_part() {
+    let mut world = World::empty(KeyKind::Int);
+    let rows = (0..70_000).map(|key| ModelRow::near(key, 1.0)).collect();
+    world.add_sealed(rows, &mut Random::new(1));
+    let snapshot = world.snapshot(world.last_timestamp);
+    let keys = |text: &str, offset: usize, limit: Option<usize>| -> Vec<i64> {
+        let selection = Selection { plan: plan(&world, text), partitions: Vec::new(), ignore_growing: false };
+        let found = retrieve(&snapshot, &RetrieveOptions { selection, offset, limit }).unwrap();
+        found.rows.iter().map(|address| world.row(*address).key).collect()
+    };
+    assert_eq!(keys("", 0, None), (0..70_000).collect::<Vec<_>>());
+    assert_eq!(keys("number >= 0", 32_767, Some(3)), [32_767, 32_768, 32_769]);
+    assert_eq!(keys("number > 69997", 0, Some(9)), [69_998, 69_999]);
+    assert_eq!(keys("(number >= 0) and id > 40000", 0, Some(2)), [40_001, 40_002]);
+    assert_eq!(keys("id >= 32760 and id < 32775", 0, None), (32_760..32_775).collect::<Vec<_>>());
+    let selection = Selection { plan: plan(&world, "id > 40000"), partitions: Vec::new(), ignore_growing: false };
+    assert_eq!(count(&snapshot, &selection).unwrap(), 29_999);
+}
+
+#[test]
 fn the_newest_row_of_each_key_is_found_in_the_order_of_the_keys() {
     let mut random = Random::new(9);
     let mut world = World::empty(KeyKind::Int);

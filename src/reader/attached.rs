@@ -1,8 +1,11 @@
-//! What a `Reader` holds in each process that uses it: one attachment and one reader slot, made again after a fork.
+//! What a `Reader` holds in each process that uses it: one attachment and one reader slot, made again after a fork and
+//! after a new start of the server.
 
-use std::sync::{Mutex, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::served_instance;
 use crate::config::Instance;
 use crate::shm::attach::Attachment;
 use crate::shm::readers::ReaderSlot;
@@ -12,19 +15,24 @@ use crate::types::{Error, ErrorKind, Result};
 /// forked is never given back; a handle with such a lock says so instead of hanging.
 const ATTACH_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// One process's attachment, and, in its children, theirs.
-///
-/// A child inherits the parent's attachment, but the slot is the parent's, and a lock inside the attachment may have been
-/// held by a thread that does not exist in the child. So it makes its own and chains it here; nothing of the parent's is
-/// locked or freed. Maps that the parent's views hold stay valid in the child.
-#[derive(Debug)]
-pub(super) struct Attached {
-    pid: u32,
-    /// `None` only while this is being dropped.
-    own: Option<ProcessAttachment>,
-    /// Held while `child` is set, so that a fork in that moment cannot leave `child` half set and waited for.
-    child_lock: Mutex<()>,
-    child: OnceLock<Box<Attached>>,
+/// Where to attach to.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// Whatever server serves this data directory; a new one is followed.
+    DataDir(PathBuf),
+    /// This server only: a searcher lives no longer than it.
+    Server(Instance),
+}
+
+impl Target {
+    fn attach(&self) -> Result<Arc<ProcessAttachment>> {
+        let instance = match self {
+            Target::DataDir(data_dir) => served_instance(data_dir)?,
+            Target::Server(instance) => instance.clone(),
+        };
+        let attachment = Attachment::open(&instance)?;
+        Ok(Arc::new(ProcessAttachment { attachment, slot: ReaderSlot::take(&instance)? }))
+    }
 }
 
 /// An attachment and its slot.
@@ -41,39 +49,75 @@ impl ProcessAttachment {
     }
 }
 
+/// One process's attachment, and, in its children, theirs.
+///
+/// A child inherits the parent's memory, but the slot is the parent's, and any lock may have been held by a thread that does
+/// not exist in the child. So a child locks and frees nothing of the parent's: it makes its own and chains it here. Maps that
+/// the parent's views hold stay valid in the child.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pid: u32,
+    /// Locked for a clone or a replacement, by threads of process `pid` only. `None` only while this is being dropped.
+    current: Mutex<Option<Arc<ProcessAttachment>>>,
+    /// Held while `child` is set, so that a fork in that moment cannot leave `child` half set and waited for.
+    child_lock: Mutex<()>,
+    child: OnceLock<Box<Attached>>,
+}
+
 impl Attached {
     /// Attaches this process.
-    pub fn new(instance: &Instance) -> Result<Attached> {
-        let attachment = Attachment::open(instance)?;
-        let slot = ReaderSlot::take(instance)?;
-        let own = Some(ProcessAttachment { attachment, slot });
-        Ok(Attached { pid: std::process::id(), own, child_lock: Mutex::new(()), child: OnceLock::new() })
+    pub fn new(target: &Target) -> Result<Attached> {
+        let current = Mutex::new(Some(target.attach()?));
+        Ok(Attached { pid: std::process::id(), current, child_lock: Mutex::new(()), child: OnceLock::new() })
     }
 
     /// This process's attachment.
     ///
     /// # Errors
-    /// When this is a child of the process that attached, and attaching again fails.
-    pub fn get(&self, instance: &Instance) -> Result<&ProcessAttachment> {
+    /// When it has to be made again (after a fork, or because the server was started again) and that fails.
+    pub fn get(&self, target: &Target) -> Result<Arc<ProcessAttachment>> {
         let pid = std::process::id();
         let mut attached = self;
         while attached.pid != pid {
             attached = match attached.child.get() {
                 Some(child) => child,
-                None => attached.attach_child(instance)?,
+                None => attached.attach_child(target)?,
             };
         }
-        attached.own.as_ref().ok_or_else(|| Error::internal("a reader was used while it was dropped"))
+        attached.current_or_new(target)
     }
 
-    fn attach_child(&self, instance: &Instance) -> Result<&Attached> {
+    /// The attachment, replaced when the server it was made for has stopped. A system call that looks at a file of /dev/shm
+    /// costs a fraction of the shortest search; without it a reader would go on showing what the old server left.
+    fn current_or_new(&self, target: &Target) -> Result<Arc<ProcessAttachment>> {
+        let current = self.lock_current().clone();
+        let is_current =
+            |current: &Arc<ProcessAttachment>| matches!(target, Target::Server(_)) || current.attachment.is_current();
+        if let Some(current) = current.filter(is_current) {
+            return Ok(current);
+        }
+        let fresh = target.attach()?;
+        *self.lock_current() = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn lock_current(&self) -> MutexGuard<'_, Option<Arc<ProcessAttachment>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub fn lock_current_for_test(&self) -> impl Drop + '_ {
+        self.lock_current()
+    }
+
+    fn attach_child(&self, target: &Target) -> Result<&Attached> {
         let deadline = Instant::now() + ATTACH_WAIT_MAX;
         let _guard = loop {
             match self.child_lock.try_lock() {
                 Ok(guard) => break guard,
-                Err(std::sync::TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
-                Err(std::sync::TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::yield_now(),
-                Err(std::sync::TryLockError::WouldBlock) => {
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::yield_now(),
+                Err(TryLockError::WouldBlock) => {
                     let message = "cannot use this reader after fork: another thread was attaching it in that moment; \
                                    make a new one with Reader::attach";
                     return Err(Error::new(ErrorKind::Unavailable, message));
@@ -81,7 +125,7 @@ impl Attached {
             }
         };
         if self.child.get().is_none() {
-            let own = Box::new(Attached::new(instance)?);
+            let own = Box::new(Attached::new(target)?);
             // Not set by anyone else: the lock is held.
             let _ = self.child.set(own);
         }
@@ -91,11 +135,10 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // In a child, the slot is the parent's: freeing it would take it from a living process.
-        if self.pid != std::process::id()
-            && let Some(own) = self.own.take()
-        {
-            let _ = std::mem::ManuallyDrop::new(own.slot);
+        // In a child this is the parent's: another thread may have been changing it at the fork, so it is not even looked at.
+        if self.pid != std::process::id() {
+            let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(current.take());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::shm::manifest::{Catalog, CatalogCollection};
 use crate::sys::lock;
 use crate::types::{Error, ErrorKind, Result, Timestamp};
 
-use attached::Attached;
+use attached::{Attached, ProcessAttachment, Target};
 pub use requests::{Hits, QueryRequest, Rows, SearchRequest};
 
 /// A process's attachment to a database. Cheap calls; `Send + Sync`.
@@ -24,7 +24,7 @@ pub use requests::{Hits, QueryRequest, Rows, SearchRequest};
 /// same bytes that the server's own searchers use. Every call sees every write that the server has acknowledged.
 ///
 /// A handle may be used after `fork`: the child attaches again on its first call, and dropping the handle in a child takes
-/// nothing from the parent. A `Reader` goes on answering when the writer restarts; it sees new rows once there is a writer.
+/// nothing from the parent. A `Reader` goes on answering when the writer dies, and follows a server that is started again.
 ///
 /// ```no_run
 /// use shoaldb::reader::{Reader, SearchRequest};
@@ -42,7 +42,7 @@ pub use requests::{Hits, QueryRequest, Rows, SearchRequest};
 /// ```
 #[derive(Debug)]
 pub struct Reader {
-    instance: Instance,
+    target: Target,
     attached: Attached,
 }
 
@@ -52,12 +52,7 @@ impl Reader {
     /// # Errors
     /// When no server runs there (the message says how to start one), or its files are of another version.
     pub fn attach(data_dir: impl AsRef<Path>) -> Result<Reader> {
-        let data_dir = data_dir.as_ref();
-        let instance = describe_instance(data_dir)?;
-        if !is_served(&instance)? {
-            return Err(not_served(data_dir));
-        }
-        Reader::open(instance)
+        Reader::new(Target::DataDir(data_dir.as_ref().to_owned()))
     }
 
     /// Attaches to an instance whose server is known to run (a searcher's own).
@@ -65,13 +60,16 @@ impl Reader {
     /// # Errors
     /// When nothing is published there yet, or its files are of another version.
     pub fn open(instance: Instance) -> Result<Reader> {
-        let attached = Attached::new(&instance)?;
-        Ok(Reader { instance, attached })
+        Reader::new(Target::Server(instance))
     }
 
-    /// Paths of the database.
-    pub fn instance(&self) -> &Instance {
-        &self.instance
+    fn new(target: Target) -> Result<Reader> {
+        let attached = Attached::new(&target)?;
+        Ok(Reader { target, attached })
+    }
+
+    fn process(&self) -> Result<Arc<ProcessAttachment>> {
+        self.attached.get(&self.target)
     }
 
     /// Every write up to here is acknowledged, and seen by a snapshot taken from now on.
@@ -79,7 +77,7 @@ impl Reader {
     /// # Errors
     /// After a fork, when attaching again fails.
     pub fn visible(&self) -> Result<Timestamp> {
-        Ok(self.attached.get(&self.instance)?.attachment.control().visible())
+        Ok(self.process()?.attachment.control().visible())
     }
 
     /// The present catalog.
@@ -87,7 +85,7 @@ impl Reader {
     /// # Errors
     /// When it cannot be read.
     pub fn catalog(&self) -> Result<Arc<Catalog>> {
-        self.attached.get(&self.instance)?.attachment.catalog()
+        self.process()?.attachment.catalog()
     }
 
     /// A snapshot of a collection (or of what an alias names), as of now.
@@ -95,9 +93,10 @@ impl Reader {
     /// # Errors
     /// When there is no such collection; it may be released: look at `view.manifest.is_loaded`.
     pub fn snapshot(&self, database: &str, collection: &str) -> Result<Snapshot> {
+        let process = self.process()?;
         // The order matters: a view taken after the timestamp holds every row that is visible at it.
-        let timestamp = self.visible()?;
-        Ok(Snapshot { timestamp, view: self.view(database, collection)? })
+        let timestamp = process.attachment.control().visible();
+        Ok(Snapshot { timestamp, view: view(&process, database, collection)? })
     }
 
     /// What is published of a collection (or of what an alias names): schema, partitions, indexes, files.
@@ -105,21 +104,7 @@ impl Reader {
     /// # Errors
     /// When there is no such collection, or it cannot be mapped.
     pub fn describe(&self, database: &str, collection: &str) -> Result<Arc<CollectionView>> {
-        self.view(database, collection)
-    }
-
-    fn view(&self, database: &str, name: &str) -> Result<Arc<CollectionView>> {
-        let process = self.attached.get(&self.instance)?;
-        let catalog = process.attachment.catalog()?;
-        let entry = resolve(&catalog, database, name)?;
-        process.touch();
-        process.attachment.view(entry.id, entry.cell).or_else(|error| {
-            // It may have been dropped between the catalog and the manifest: then that is what the caller should hear.
-            let catalog = process.attachment.catalog()?;
-            process.attachment.forget_dropped(&catalog);
-            resolve(&catalog, database, name)?;
-            Err(error)
-        })
+        view(&*self.process()?, database, collection)
     }
 
     /// What is published of a collection that the catalog names.
@@ -127,8 +112,21 @@ impl Reader {
     /// # Errors
     /// When it cannot be mapped.
     pub fn view_of(&self, entry: &CatalogCollection) -> Result<Arc<CollectionView>> {
-        self.attached.get(&self.instance)?.attachment.view(entry.id, entry.cell)
+        self.process()?.attachment.view(entry.id, entry.cell)
     }
+}
+
+fn view(process: &ProcessAttachment, database: &str, name: &str) -> Result<Arc<CollectionView>> {
+    let catalog = process.attachment.catalog()?;
+    let entry = resolve(&catalog, database, name)?;
+    process.touch();
+    process.attachment.view(entry.id, entry.cell).or_else(|error| {
+        // It may have been dropped between the catalog and the manifest: then that is what the caller should hear.
+        let catalog = process.attachment.catalog()?;
+        process.attachment.forget_dropped(&catalog);
+        resolve(&catalog, database, name)?;
+        Err(error)
+    })
 }
 
 /// The collection that a name or an alias of a database names.
@@ -148,6 +146,12 @@ pub fn resolve<'a>(catalog: &'a Catalog, database: &str, name: &str) -> Result<&
         let message = format!("collection not found[database={database}][collection={name}]");
         Error::new(ErrorKind::CollectionNotFound, message)
     })
+}
+
+/// The instance of the server that serves a data directory.
+fn served_instance(data_dir: &Path) -> Result<Instance> {
+    let instance = describe_instance(data_dir)?;
+    if is_served(&instance)? { Ok(instance) } else { Err(not_served(data_dir)) }
 }
 
 /// Reads `<data>/run/instance.json`.

@@ -142,7 +142,7 @@ fn vector_field<'a>(schema: &'a CollectionSchema, name: &str) -> Result<&'a Fiel
 
 fn selection(snapshot: &Snapshot, filter: &str, partitions: &[String]) -> Result<Selection> {
     let plan = Plan::new(filter, &snapshot.view.manifest.schema, &Templates::default())
-        .map_err(|error| Error::new(ErrorKind::InvalidParameter, error.message))?;
+        .map_err(|error| error.to_error(filter))?;
     let partitions: Result<Vec<PartitionId>> = partitions
         .iter()
         .map(|name| {

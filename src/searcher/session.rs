@@ -132,9 +132,7 @@ impl Found {
 
     /// A filter, checked against the schema.
     pub fn plan(&self, text: &str, templates: &Templates) -> Result<Plan> {
-        Plan::new(text, &self.view().manifest.schema, templates).map_err(|error| {
-            Error::new(ErrorKind::InvalidParameter, format!("failed to create query plan: {}", error.message))
-        })
+        Plan::new(text, &self.view().manifest.schema, templates).map_err(|error| error.to_error(text))
     }
 
     /// Rows, of some partitions or (none named) of all. Those of a released collection are known for the whole only.

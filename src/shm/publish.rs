@@ -65,6 +65,7 @@ impl Publisher {
         let new = Epoch(old.0 + 1);
         let path_in = |place| paths::catalog(&self.instance, new, place);
         self.write_in_either("catalog", &encode(catalog), path_in)?;
+        pass(crate::fail_point!("publish.catalog_written"))?;
         self.control.set_catalog_epoch(new);
         for place in paths::PLACES {
             unlink_quietly(&paths::catalog(&self.instance, old, place));
@@ -84,7 +85,10 @@ impl Publisher {
         manifest.epoch = new;
         let path_in = |place| paths::manifest(&self.instance, collection, new, place);
         self.write_in_either("manifest", &encode(manifest), path_in)?;
+        pass(crate::fail_point!("publish.manifest_written"))?;
         self.control.set_manifest_epoch(cell, new);
+        // An error here would report a publication that took place as failed.
+        let _ = crate::fail_point!("publish.epoch_stored");
         for place in paths::PLACES {
             unlink_quietly(&paths::manifest(&self.instance, collection, old, place));
         }
@@ -217,6 +221,11 @@ impl Publisher {
         let on_disk = path_in(Place::Disk);
         write_whole(&on_disk, bytes).map_err(|error| Error::io(attempt("write", &on_disk, bytes.len()), &error))
     }
+}
+
+/// The outcome of a fail point.
+fn pass(hit: io::Result<()>) -> Result<()> {
+    hit.map_err(|error| Error::io("publish", &error))
 }
 
 fn check_cell(cell: u32) -> Result<()> {

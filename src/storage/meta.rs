@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::directory;
 use crate::types::{
     CollectionId, CollectionRecord, DatabaseRecord, Error, ErrorKind, FileId, FileRecord, Lsn, Result, Timestamp,
 };
@@ -75,8 +76,16 @@ impl Meta {
     /// # Errors
     /// Those of SQLite; a file of a newer version is refused by name.
     pub fn open(path: &Path) -> Result<Meta> {
+        // SQLite would make it readable by everybody; its other files take this one's mode.
+        match directory::create_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io(format_args!("make the catalog {}", path.display()), &error));
+            }
+            _ => {}
+        }
         let connection = Connection::open(path).map_err(|error| failed("open", path, &error))?;
         schema::prepare(&connection, path)?;
+        path.parent().map_or(Ok(()), directory::sync)?;
         Ok(Meta { connection, path: path.to_owned() })
     }
 

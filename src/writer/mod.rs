@@ -1,13 +1,43 @@
 //! The writer: owns the insert buffer and the flush pipeline; the only process that changes anything.
-//! Start at `commit.rs`. Uses every folder below; no async.
+//! Start at `commit.rs`, then `serialise.rs` and `recover.rs`. Uses every folder below; no async.
 //! Invariant: an operation is acknowledged after its log group is durable, it is wholly in place, and `visible_ts` covers it.
 
-use std::process::ExitCode;
+mod buffer;
+mod clock;
+mod commit;
+mod compactions;
+mod ddl;
+mod ddl_aliases;
+mod ddl_collections;
+mod ddl_databases;
+mod ddl_indexes;
+mod ddl_load;
+mod ddl_partitions;
+mod deletes;
+mod engine;
+mod fill;
+mod flush;
+mod keys;
+mod maintain;
+mod mem_manager;
+mod mem_table;
+mod merge;
+mod merge_policy;
+mod operation;
+mod output;
+mod recover;
+mod resolve;
+mod run;
+mod serialise;
+mod state;
+#[cfg(test)]
+mod tests;
 
-use crate::ipc::control::RoleContext;
+use std::sync::{Mutex, MutexGuard};
 
-/// Does the role's work until the supervisor says drain or is gone.
-pub fn run(context: RoleContext) -> ExitCode {
-    let _ = context;
-    todo!()
+pub use run::run;
+
+/// Locks. A thread that panicked ends the writer, so nobody goes on with what it left half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a thread that panics while it holds a lock ends the writer")
 }

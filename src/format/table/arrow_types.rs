@@ -8,7 +8,7 @@ use super::{DATA_TYPE_KEY, FIELD_ID_KEY, TYPE_NAME_KEY};
 use crate::types::{DataType, FieldSchema};
 
 /// The Arrow type of a field's column.
-pub(super) fn arrow_type(field: &FieldSchema) -> ArrowType {
+fn arrow_type(field: &FieldSchema) -> ArrowType {
     match field.data_type {
         DataType::Bool => ArrowType::Boolean,
         DataType::Int8 => ArrowType::Int8,
@@ -27,12 +27,12 @@ pub(super) fn arrow_type(field: &FieldSchema) -> ArrowType {
 }
 
 /// The element of a float vector: never null.
-pub(super) fn vector_item() -> Arc<Field> {
+fn vector_item() -> Arc<Field> {
     Arc::new(Field::new("item", ArrowType::Float32, false))
 }
 
 /// Dimensions are bounded by `limits::DIM_MAX` when a collection is created.
-pub(super) fn width(dim: usize) -> i32 {
+fn width(dim: usize) -> i32 {
     i32::try_from(dim).unwrap_or(i32::MAX)
 }
 

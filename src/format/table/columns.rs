@@ -109,7 +109,9 @@ impl FilePlaces {
             .and_then(|id| id.parse().ok())
             .map(FieldId)
             .ok_or_else(|| damaged("no primary field"))?;
-        let stats = metadata(STATS_KEY).and_then(|stats| serde_json::from_str(stats).ok()).unwrap_or_default();
+        let stats = value_of(footer.custom_metadata(), STATS_KEY)
+            .and_then(|stats| serde_json::from_str(stats).ok())
+            .unwrap_or_default();
         let blocks = footer.recordBatches().ok_or_else(|| damaged("no record batch"))?;
         if blocks.len() != 1 || footer.dictionaries().is_some_and(|dictionaries| !dictionaries.is_empty()) {
             return Err(foreign(format!("{} record batches (or dictionaries)", blocks.len())));

@@ -70,14 +70,14 @@ pub(super) fn find<'k, S: SortedKeys>(
         }
         return;
     }
-    let mut order: Vec<usize> = (0..count).filter(in_range).collect();
-    if !order.is_sorted_by(|left, right| wanted(*left) <= wanted(*right)) {
-        order.sort_unstable_by(|left, right| wanted(*left).cmp(wanted(*right)));
+    let mut order: Vec<(&S::Key, usize)> = (0..count).filter(in_range).map(|index| (wanted(index), index)).collect();
+    if !order.is_sorted() {
+        order.sort_unstable();
     }
     let mut from = 0;
-    for index in order {
-        from = lower_bound(rows, from, wanted(index));
-        report(rows, from, index, wanted(index), found);
+    for (key, index) in order {
+        from = lower_bound(rows, from, key);
+        report(rows, from, index, key, found);
     }
 }
 

@@ -1,9 +1,10 @@
-//! What a table file says about its columns: ranges and null counts, as JSON in the Arrow schema's metadata.
+//! What a table file says about its columns: ranges and null counts, as JSON in the metadata of Arrow's footer.
 
 use std::collections::BTreeMap;
 
-use arrow_buffer::NullBuffer;
 use serde::{Deserialize, Serialize};
+
+use crate::types::Value;
 
 /// Of all columns: field id to statistics. JSON's keys are strings.
 pub(super) type FileStats = BTreeMap<String, ColumnStats>;
@@ -48,41 +49,65 @@ impl Range {
     }
 }
 
-impl ColumnStats {
-    /// Of a column without numbers.
-    pub fn of_nulls(nulls: Option<&NullBuffer>) -> ColumnStats {
-        ColumnStats { null_count: nulls.map_or(0, |nulls| nulls.null_count() as u64), range: None }
-    }
+/// A number of a column.
+pub(super) trait Number: bytemuck::Pod + PartialOrd {
+    /// Made of a field's default value; 0 when there is none.
+    fn from_default(value: Option<&Value>) -> Self;
+    /// Neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+    fn range(min: Self, max: Self) -> Range;
+}
 
-    /// Of integers.
-    pub fn of_integers<T: Copy + Ord + Into<i64>>(values: &[T], nulls: Option<&NullBuffer>) -> ColumnStats {
-        let range = match nulls {
-            None => values.iter().copied().min().zip(values.iter().copied().max()),
-            Some(nulls) => {
-                let valid = || nulls.valid_indices().map(|row| values[row]);
-                valid().min().zip(valid().max())
+macro_rules! number {
+    ($kind:ident, $is_finite:expr; $($native:ty),*) => {$(
+        impl Number for $native {
+            fn from_default(value: Option<&Value>) -> $native {
+                match value {
+                    Some(Value::Int(value)) => *value as $native,
+                    Some(Value::Float(value)) => *value as $native,
+                    _ => 0 as $native,
+                }
             }
-        };
-        let range = range.map(|(min, max)| Range::Integers { min: min.into(), max: max.into() });
-        ColumnStats { range, ..ColumnStats::of_nulls(nulls) }
+
+            fn is_finite(self) -> bool {
+                $is_finite(self as f64)
+            }
+
+            fn range(min: $native, max: $native) -> Range {
+                Range::$kind { min: min.into(), max: max.into() }
+            }
+        }
+    )*};
+}
+number!(Integers, |_| true; i8, i16, i32, i64);
+number!(Floats, f64::is_finite; f32, f64);
+
+/// Smallest and largest of the values seen.
+pub(super) struct RangeBuilder<T> {
+    range: Option<(T, T)>,
+    is_finite: bool,
+}
+
+impl<T> Default for RangeBuilder<T> {
+    fn default() -> RangeBuilder<T> {
+        RangeBuilder { range: None, is_finite: true }
+    }
+}
+
+impl<T: Number> RangeBuilder<T> {
+    /// Sees the values for which `is_valid(index)`.
+    pub fn see(&mut self, values: &[T], is_valid: impl Fn(usize) -> bool) {
+        for (index, value) in values.iter().copied().enumerate() {
+            if !is_valid(index) {
+                continue;
+            }
+            self.is_finite &= value.is_finite();
+            let (min, max) = self.range.unwrap_or((value, value));
+            self.range = Some((if value < min { value } else { min }, if value > max { value } else { max }));
+        }
     }
 
-    /// Of floats.
-    pub fn of_floats<T: Copy + Into<f64>>(values: &[T], nulls: Option<&NullBuffer>) -> ColumnStats {
-        let widen = |range: Option<(f64, f64)>, value: f64| {
-            range.map_or(Some((value, value)), |(min, max)| Some((min.min(value), max.max(value))))
-        };
-        let mut is_finite = true;
-        let mut range = None;
-        let mut see = |value: f64| {
-            is_finite &= value.is_finite();
-            range = widen(range, value);
-        };
-        match nulls {
-            None => values.iter().for_each(|value| see((*value).into())),
-            Some(nulls) => nulls.valid_indices().for_each(|row| see(values[row].into())),
-        }
-        let range = range.filter(|_| is_finite).map(|(min, max)| Range::Floats { min, max });
-        ColumnStats { range, ..ColumnStats::of_nulls(nulls) }
+    pub fn finish(self) -> Option<Range> {
+        self.range.filter(|_| self.is_finite).map(|(min, max)| T::range(min, max))
     }
 }

@@ -29,7 +29,6 @@ pub struct PoolClient {
     pool: Arc<Pool>,
     on_death: OnDeath,
     work: OwnedFd,
-    done: OwnedFd,
     /// The thread that gives memory of large requests back; started by the first one.
     trimmer: OnceLock<Option<Sender<usize>>>,
 }
@@ -39,6 +38,7 @@ pub struct PoolClient {
 struct Pool {
     memory: Memory,
     file: File,
+    done: OwnedFd,
     slots: Mutex<Slots>,
 }
 
@@ -74,7 +74,7 @@ impl PoolClient {
     pub fn open(files: &PoolFiles, on_death: OnDeath) -> io::Result<PoolClient> {
         let memory = Memory::open(&files.memory, files.options)?;
         let (work, done) = (files.work.try_clone()?, files.done.try_clone()?);
-        let pool = Pool { memory, file: files.memory.try_clone()?, slots: Mutex::default() };
+        let pool = Pool { memory, file: files.memory.try_clone()?, done, slots: Mutex::default() };
         for slot in (0..pool.memory.slot_count()).rev() {
             let word = give_up(&pool.memory, slot, None);
             if word.state() == ABANDONED {
@@ -84,7 +84,7 @@ impl PoolClient {
                 pool.slots().free.push(slot);
             }
         }
-        Ok(PoolClient { pool: Arc::new(pool), on_death, work, done, trimmer: OnceLock::new() })
+        Ok(PoolClient { pool: Arc::new(pool), on_death, work, trimmer: OnceLock::new() })
     }
 
     /// Puts a request into a free slot and wakes a server.
@@ -161,6 +161,8 @@ impl PoolClient {
     pub fn server_died(&self, claimant: u32) {
         let memory = &self.pool.memory;
         let mut ready_count = 0;
+        // Keeps slots that other threads give up now from being used again before their attempts are counted.
+        let _slots = self.pool.slots();
         for slot in 0..memory.slot_count() {
             let attempts = memory.get(slot, SlotWord::Attempts);
             let may_retry = self.on_death == OnDeath::Retry && attempts < RETRIES_MAX;
@@ -178,7 +180,7 @@ impl PoolClient {
         memory.submitted().fetch_add(1, Ordering::AcqRel);
         // The dead server may have taken tokens of requests that it never claimed.
         eventfd::add(&self.work, ready_count);
-        eventfd::add(&self.done, 1);
+        eventfd::add(&self.pool.done, 1);
     }
 
     /// Frees a slot that was abandoned while its server was found dead.
@@ -192,11 +194,12 @@ impl PoolClient {
 
     /// Readable when replies may be there; read it (8 bytes) before polling tickets.
     pub fn done_fd(&self) -> BorrowedFd<'_> {
-        self.done.as_fd()
+        self.pool.done.as_fd()
     }
 
     /// Slots in use.
     pub fn in_use(&self) -> usize {
+        self.reclaim_abandoned();
         self.pool.memory.slot_count() - self.pool.slots().free.len()
     }
 
@@ -270,6 +273,8 @@ fn start_trimmer(pool: &Arc<Pool>) -> Option<Sender<usize>> {
         for slot in receiver {
             pool.trim(slot);
             pool.slots().free.push(slot);
+            // Whoever waits for a free slot waits for this signal.
+            eventfd::add(&pool.done, 1);
         }
     };
     std::thread::Builder::new().name("slot trimmer".to_owned()).spawn(run).ok().map(|_| sender)

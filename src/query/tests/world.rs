@@ -249,7 +249,8 @@ impl World {
         Arc::new(SharedMap::create(&file, bytes).unwrap())
     }
 
-    fn batch(&self, rows: &[ModelRow]) -> Batch {
+    /// Rows as a batch of the schema.
+    pub fn batch(&self, rows: &[ModelRow]) -> Batch {
         let mut colors = TextColumn::default();
         rows.iter().for_each(|row| colors.push(row.color.as_bytes()));
         let keys = match self.key_kind {

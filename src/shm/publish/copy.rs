@@ -30,9 +30,9 @@ pub(super) fn copy_table(source: &Path, target: &Path, bytes: u64, checksum: u64
     let temporary = paths::temporary(target);
     let copied = copy_checked(source, &temporary, bytes, checksum).and_then(|place| {
         if place == Place::Shm {
-            fs::rename(&temporary, target).map_err(|error| {
-                Error::io(format_args!("rename {} to {}", temporary.display(), target.display()), &error)
-            })?;
+            crate::fail_point!("publish.table_copied").and_then(|()| fs::rename(&temporary, target)).map_err(
+                |error| Error::io(format_args!("rename {} to {}", temporary.display(), target.display()), &error),
+            )?;
         }
         Ok(place)
     });

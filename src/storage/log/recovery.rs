@@ -103,6 +103,11 @@ fn read_segment(
     if file_bytes == 0 {
         return if is_last { Ok(torn) } else { Err(corrupt(path, 0, "it is empty")) };
     }
+    if is_last {
+        // A killed process may leave records the disk does not have yet. What is replayed is shown to readers, and only the
+        // last segment may have a torn tail: this one is about to have a successor.
+        file.sync_data().map_err(read)?;
+    }
     let map = SharedMap::read(&file).map_err(read)?;
     let bytes = map.bytes();
     let header = match SegmentHeader::decode(bytes) {
@@ -127,7 +132,7 @@ fn read_segment(
             Some(decoded) => {
                 replay(&decoded.record)?;
                 at += decoded.bytes;
-                next = Lsn(next.0 + 1);
+                next = Lsn(next.0.saturating_add(1));
                 found.record_count += 1;
             }
             None if is_last && is_torn(bytes, at, header.salt, next) => {
@@ -142,14 +147,19 @@ fn read_segment(
     Ok(found)
 }
 
-/// Whether the bad record `lsn` at `at` is what a power cut leaves of writes that were never acknowledged: nothing whole
-/// follows; or what follows was written before `lsn` was durable, and sectors between are zero because they never reached
-/// the disk (file systems may write the pages of one group in any order). Anything else is damage.
+/// Whether the bad record `lsn` at `at` is what a kill or a power cut leaves of writes that were never acknowledged: the
+/// file ends within it; or sectors that never reached the disk are zero, and what follows, if anything, was written before
+/// `lsn` was durable (file systems may write the pages of one group in any order). Anything else is damage.
 fn is_torn(bytes: &[u8], at: usize, salt: u64, lsn: Lsn) -> bool {
     let mut following = records_after(bytes, at, salt, lsn).peekable();
-    let Some((first, _)) = following.peek().copied() else { return true };
-    let was_durable = following.any(|(_, synced)| synced >= lsn);
-    !was_durable && has_zero_sector(&bytes[..first], at)
+    match following.peek().copied() {
+        None => log_record::is_cut_short(&bytes[at..], salt) || has_lost_sector(bytes, at),
+        Some((first, _)) => {
+            let was_durable = following.any(|(_, synced)| synced >= lsn);
+            // The sector in which the next record begins was written: only whole ones before it can be lost.
+            !was_durable && has_lost_sector(&bytes[..first / SECTOR_BYTES * SECTOR_BYTES], at)
+        }
+    }
 }
 
 /// Place and `synced` of every whole record behind a bad one.
@@ -170,9 +180,12 @@ fn records_after(bytes: &[u8], at: usize, salt: u64, lsn: Lsn) -> impl Iterator<
     })
 }
 
-fn has_zero_sector(bytes: &[u8], from: usize) -> bool {
-    let first = from / SECTOR_BYTES * SECTOR_BYTES;
-    bytes[first..].chunks_exact(SECTOR_BYTES).any(|sector| sector.iter().all(|byte| *byte == 0))
+/// Whether a sector behind `at` is zero; of the one in which `at` lies, what is behind it.
+fn has_lost_sector(bytes: &[u8], at: usize) -> bool {
+    let behind = bytes.get(at..).unwrap_or_default();
+    let (first, rest) = behind.split_at(behind.len().min(at.next_multiple_of(SECTOR_BYTES) - at));
+    let is_zero = |sector: &[u8]| !sector.is_empty() && sector.iter().all(|byte| *byte == 0);
+    is_zero(first) || rest.chunks(SECTOR_BYTES).any(is_zero)
 }
 
 /// Segments by number; other files are not ours to touch.
@@ -182,6 +195,7 @@ fn list_segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     for entry in std::fs::read_dir(dir).map_err(list)? {
         let path = entry.map_err(list)?.path();
         let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
+        let number = number.filter(|number| number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_digit()));
         if let Some(number) = number.and_then(|number| number.parse().ok()) {
             segments.push((number, path));
         }

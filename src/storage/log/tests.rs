@@ -108,34 +108,51 @@ fn a_log_cut_at_any_byte_replays_every_whole_record_and_invents_none() {
 }
 
 #[test]
-fn a_flipped_bit_before_the_last_record_is_damage_and_changes_nothing() {
+fn a_flipped_bit_is_damage_and_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, ..) = open(dir.path()).unwrap();
     write(&mut log, 4, 4);
-    let last_start = log.bytes();
     write(&mut log, 1, 1);
     let length = log.bytes();
     drop(log);
     let segment = largest_segment(dir.path());
     let whole = std::fs::read(&segment).unwrap();
-    for at in (0..length).step_by(3) {
-        let mut damaged = whole.clone();
-        damaged[at as usize] ^= 1 << (at % 8);
-        std::fs::write(&segment, &damaged).unwrap();
+    for at in 0..length {
         if (12..16).contains(&at) || (44..64).contains(&at) {
             continue; // Reserved bytes of the segment header.
         }
-        if at < last_start {
-            let error = open(dir.path()).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::Corrupt, "byte {at}: {error}");
-            assert!(error.message.contains(&segment.display().to_string()), "{error}");
-            assert_eq!(std::fs::read(&segment).unwrap(), damaged, "byte {at}");
-        } else {
-            // Nothing tells damage of the very last record from a torn write.
-            let copy = copy_of(dir.path());
-            let (_, recovery, replayed) = open(copy.path()).unwrap();
-            assert_eq!((replayed, recovery.torn_bytes), (expected(1..=4), length - last_start), "byte {at}");
-        }
+        let mut damaged = whole.clone();
+        damaged[at as usize] ^= 1 << (at % 8);
+        std::fs::write(&segment, &damaged).unwrap();
+        let error = open(dir.path()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Corrupt, "byte {at}: {error}");
+        assert!(error.message.contains(&segment.display().to_string()), "{error}");
+        assert_eq!(std::fs::read(&segment).unwrap(), damaged, "byte {at}");
+    }
+}
+
+/// A power cut may leave a file its new length and not its last sectors: they read as zeros.
+#[test]
+fn sectors_lost_from_the_end_are_a_torn_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, ..) = open(dir.path()).unwrap();
+    write(&mut log, 3, 1);
+    let acknowledged = log.bytes() as usize;
+    append(&mut log, &[b'x'; 2000]);
+    log.write(false).unwrap();
+    drop(log);
+    let segment = largest_segment(dir.path());
+    let whole = std::fs::read(&segment).unwrap();
+    let mut lost_from = vec![acknowledged];
+    lost_from.extend((acknowledged.next_multiple_of(512)..whole.len()).step_by(512));
+    for from in lost_from {
+        let copy = copy_of(dir.path());
+        let mut bytes = whole.clone();
+        bytes[from..].fill(0);
+        std::fs::write(copy.path().join(segment.file_name().unwrap()), &bytes).unwrap();
+        let (_, recovery, replayed) = open(copy.path()).unwrap();
+        let torn = (whole.len() - acknowledged) as u64;
+        assert_eq!((replayed, recovery.torn_bytes), (expected(1..=3), torn), "lost from {from}");
     }
 }
 

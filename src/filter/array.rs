@@ -1,0 +1,153 @@
+//! Array rows: how the elements of one row lie in the bytes of a text column.
+//!
+//! Elements of fixed width follow one another, little-endian (`Bool` a byte). Strings: their number as u32, the end of
+//! each as u32 counted from the end of this table, then the bytes.
+
+use crate::types::{DataType, Value};
+
+/// The elements of one row.
+#[derive(Clone, Copy, Debug)]
+pub struct ArrayRow<'a> {
+    bytes: &'a [u8],
+    element_type: DataType,
+}
+
+/// One element, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the variants say it")]
+pub enum Element<'a> {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(&'a [u8]),
+}
+
+impl<'a> ArrayRow<'a> {
+    /// The row whose bytes these are.
+    pub fn new(bytes: &'a [u8], element_type: DataType) -> ArrayRow<'a> {
+        ArrayRow { bytes, element_type }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match width(self.element_type) {
+            Some(width) => self.bytes.len() / width,
+            // The bytes may come from a damaged file: no more strings than there are ends.
+            None => word(self.bytes, 0).map_or(0, |count| count.min(self.bytes.len() / 4 - 1)),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// An element; `None` behind the last.
+    pub fn get(&self, index: usize) -> Option<Element<'a>> {
+        if index >= self.len() {
+            return None;
+        }
+        let Some(width) = width(self.element_type) else { return self.text(index).map(Element::Text) };
+        let bytes = &self.bytes[index * width..(index + 1) * width];
+        let mut wide = [0; 8];
+        wide[..width].copy_from_slice(bytes);
+        let word = u64::from_le_bytes(wide);
+        Some(match self.element_type {
+            DataType::Bool => Element::Bool(word != 0),
+            DataType::Int8 => Element::Int((word as i8).into()),
+            DataType::Int16 => Element::Int((word as i16).into()),
+            DataType::Int32 => Element::Int((word as i32).into()),
+            DataType::Float => Element::Float(f32::from_bits(word as u32).into()),
+            DataType::Double => Element::Float(f64::from_bits(word)),
+            _ => Element::Int(word as i64),
+        })
+    }
+
+    /// The elements in order.
+    pub fn iter(self) -> impl Iterator<Item = Element<'a>> {
+        (0..self.len()).map_while(move |index| self.get(index))
+    }
+
+    fn text(&self, index: usize) -> Option<&'a [u8]> {
+        let start = if index == 0 { 0 } else { word(self.bytes, index)? };
+        let end = word(self.bytes, index + 1)?;
+        self.bytes.get(4 * (self.len() + 1)..)?.get(start..end)
+    }
+
+    /// The bytes of a row with these elements; an element of another type counts as zero, false or empty.
+    pub fn encode(elements: &[Value], element_type: DataType) -> Vec<u8> {
+        let Some(width) = width(element_type) else { return encode_texts(elements) };
+        let mut bytes = Vec::with_capacity(elements.len() * width);
+        for element in elements {
+            let word = match (element, element_type) {
+                (Value::Bool(value), _) => u64::from(*value),
+                (Value::Int(value), DataType::Float) => u64::from((*value as f32).to_bits()),
+                (Value::Float(value), DataType::Float) => u64::from((*value as f32).to_bits()),
+                (Value::Int(value), DataType::Double) => (*value as f64).to_bits(),
+                (Value::Float(value), DataType::Double) => value.to_bits(),
+                (Value::Int(value), _) => *value as u64,
+                _ => 0,
+            };
+            bytes.extend_from_slice(&word.to_le_bytes()[..width]);
+        }
+        bytes
+    }
+}
+
+fn encode_texts(elements: &[Value]) -> Vec<u8> {
+    let texts: Vec<&str> =
+        elements.iter().map(|element| if let Value::Text(text) = element { text.as_str() } else { "" }).collect();
+    let mut bytes = (texts.len() as u32).to_le_bytes().to_vec();
+    let mut end = 0u32;
+    for text in &texts {
+        end += text.len() as u32;
+        bytes.extend_from_slice(&end.to_le_bytes());
+    }
+    texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
+    bytes
+}
+
+/// Bytes of an element; `None` for strings.
+fn width(element_type: DataType) -> Option<usize> {
+    match element_type {
+        DataType::Bool | DataType::Int8 => Some(1),
+        DataType::Int16 => Some(2),
+        DataType::Int32 | DataType::Float => Some(4),
+        DataType::Int64 | DataType::Double | DataType::Timestamptz => Some(8),
+        _ => None,
+    }
+}
+
+fn word(bytes: &[u8], index: usize) -> Option<usize> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.get(index).map(|word| u32::from_le_bytes(*word) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_every_element_type_read_back() {
+        let ints = [Value::Int(-1), Value::Int(100)];
+        for element_type in [DataType::Int8, DataType::Int16, DataType::Int32, DataType::Int64] {
+            let bytes = ArrayRow::encode(&ints, element_type);
+            let row = ArrayRow::new(&bytes, element_type);
+            assert_eq!(row.iter().collect::<Vec<_>>(), [Element::Int(-1), Element::Int(100)]);
+        }
+        let bytes = ArrayRow::encode(&[Value::Float(0.5)], DataType::Float);
+        assert_eq!(ArrayRow::new(&bytes, DataType::Float).get(0), Some(Element::Float(0.5)));
+        let bytes = ArrayRow::encode(&[Value::Text("ab".into()), Value::Text(String::new())], DataType::VarChar);
+        let row = ArrayRow::new(&bytes, DataType::VarChar);
+        assert_eq!(row.iter().collect::<Vec<_>>(), [Element::Text(b"ab"), Element::Text(b"")]);
+        assert_eq!((row.len(), row.get(2)), (2, None));
+    }
+
+    #[test]
+    fn damaged_rows_end_early() {
+        for bytes in [&[][..], &[1], &[255, 255, 255, 255], &[2, 0, 0, 0, 9, 0, 0, 0, 3, 0, 0, 0, 65]] {
+            let row = ArrayRow::new(bytes, DataType::VarChar);
+            assert!(row.iter().count() <= 2);
+        }
+    }
+}

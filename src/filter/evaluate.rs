@@ -1,0 +1,497 @@
+//! Predicates over the columns of one file, a block of rows at a time.
+//!
+//! A mask of candidate rows goes into every predicate and comes out narrowed: what an earlier part of an `and` ruled
+//! out costs a later part nothing, and an `or` asks its later parts only about rows that are still open.
+
+use std::cmp::Ordering;
+
+use super::Rows;
+use super::array::ArrayRow;
+use super::json;
+use super::kernels::{bits_at, narrow, narrow_any, narrow_rows, narrow_valid};
+use super::planner::Checked;
+use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
+use super::sets::IntSet;
+use super::syntax::Comparison;
+use super::time;
+use super::value_test::Test;
+use crate::types::{Bitmap, ColumnView, DataType, FieldSchema, Validity, Value, Values};
+
+/// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
+const BLOCK_WORDS: usize = 64;
+
+/// The rows of a file for which a filter is TRUE.
+pub(super) fn evaluate(checked: &Checked, rows: &dyn Rows) -> Bitmap {
+    let row_count = rows.row_count();
+    let columns = checked.fields.iter().map(|field| Source::new(field, rows)).collect();
+    let mut evaluator =
+        Evaluator { predicates: &checked.predicates, fields: &checked.fields, columns, fixed: Vec::new() };
+    evaluator.fix(rows);
+    match evaluator.fixed[checked.root as usize] {
+        Fixed::Never => return Bitmap::zeros(row_count),
+        Fixed::Always => return Bitmap::ones(row_count),
+        Fixed::Open => {}
+    }
+    let mut bitmap = Bitmap::ones(row_count);
+    for (index, mask) in bitmap.words_mut().chunks_mut(BLOCK_WORDS).enumerate() {
+        let start = index * BLOCK_WORDS * 64;
+        let block = Block { start, end: row_count.min(start + mask.len() * 64) };
+        evaluator.narrow(checked.root, block, mask);
+    }
+    bitmap
+}
+
+/// What a predicate is for every row of this file, as far as that is known without looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fixed {
+    Never,
+    Always,
+    Open,
+}
+
+/// Rows `start..end`.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    start: usize,
+    end: usize,
+}
+
+/// Where a field's values are.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Column(ColumnView<'a>),
+    /// The file is older than the field: every row holds its default, or null.
+    Default,
+}
+
+impl<'a> Source<'a> {
+    fn new(field: &FieldSchema, rows: &'a dyn Rows) -> Source<'a> {
+        match rows.column(field) {
+            Some(view) if holds_rows(&view, rows.row_count()) => Source::Column(view),
+            // A column too short for its file is damaged; its rows are unknown.
+            Some(view) => Source::Column(ColumnView { validity: Validity::None, ..view }),
+            None => Source::Default,
+        }
+    }
+}
+
+fn holds_rows(view: &ColumnView<'_>, row_count: usize) -> bool {
+    let values = match view.values {
+        Values::BoolBits { bits, offset } => (bits.len() * 8).saturating_sub(offset),
+        Values::BoolBytes(bytes) => bytes.len(),
+        Values::Int8(values) => values.len(),
+        Values::Int16(values) => values.len(),
+        Values::Int32(values) => values.len(),
+        Values::Int64(values) => values.len(),
+        Values::Float(values) => values.len(),
+        Values::Double(values) => values.len(),
+        Values::Text { offsets, .. } => offsets.len().saturating_sub(1),
+        Values::Vector { .. } => usize::MAX,
+    };
+    let validity = match view.validity {
+        Validity::All | Validity::None => usize::MAX,
+        Validity::Bits { bits, offset } => (bits.len() * 8).saturating_sub(offset),
+        Validity::Bytes(bytes) => bytes.len(),
+    };
+    values >= row_count && validity >= row_count
+}
+
+struct Evaluator<'a> {
+    predicates: &'a [Predicate],
+    fields: &'a [FieldSchema],
+    columns: Vec<Source<'a>>,
+    /// One per predicate.
+    fixed: Vec<Fixed>,
+}
+
+impl Evaluator<'_> {
+    /// Finds out which predicates are the same for every row of this file.
+    fn fix(&mut self, rows: &dyn Rows) {
+        self.fixed.reserve(self.predicates.len());
+        for predicate in self.predicates {
+            let of = |child: &PredicateId| self.fixed[*child as usize];
+            let fixed = match predicate {
+                Predicate::Constant(true) => Fixed::Always,
+                Predicate::Constant(false) | Predicate::Not(_) => Fixed::Never,
+                Predicate::And(children) if children.iter().any(|child| of(child) == Fixed::Never) => Fixed::Never,
+                Predicate::And(children) if children.iter().all(|child| of(child) == Fixed::Always) => Fixed::Always,
+                Predicate::Or(children) if children.iter().any(|child| of(child) == Fixed::Always) => Fixed::Always,
+                Predicate::Or(children) if children.iter().all(|child| of(child) == Fixed::Never) => Fixed::Never,
+                Predicate::And(_) | Predicate::Or(_) => Fixed::Open,
+                Predicate::Leaf { leaf, is_negated } => self.fix_leaf(leaf, *is_negated, rows),
+            };
+            self.fixed.push(fixed);
+        }
+    }
+
+    fn fix_leaf(&self, leaf: &Leaf, is_negated: bool, rows: &dyn Rows) -> Fixed {
+        let field = match leaf {
+            // One column may be there and the other not.
+            Leaf::Columns { .. } => return Fixed::Open,
+            Leaf::Scalar { field, .. }
+            | Leaf::Moved { field, .. }
+            | Leaf::Json { field, .. }
+            | Leaf::Exists { field, .. }
+            | Leaf::Array { field, .. }
+            | Leaf::Null { field } => *field,
+        };
+        let schema = &self.fields[usize::from(field)];
+        match self.columns[usize::from(field)] {
+            Source::Default => {
+                let mut mask = [1];
+                with_default(schema, |view| {
+                    narrow_leaf(leaf, view, Block { start: 0, end: 1 }, &mut mask, negation(is_negated));
+                });
+                if mask == [1] { Fixed::Always } else { Fixed::Never }
+            }
+            Source::Column(view) => match leaf {
+                Leaf::Scalar { test, .. } => {
+                    let Some(range) = rows.numeric_range(schema.id) else { return Fixed::Open };
+                    match (constant_in(test, range), view.validity) {
+                        // Nulls are neither: only where there are none does it hold for every row.
+                        (Some(value), Validity::All) if value != is_negated => Fixed::Always,
+                        (Some(value), _) if value == is_negated => Fixed::Never,
+                        _ => Fixed::Open,
+                    }
+                }
+                Leaf::Null { .. } => match (view.validity, is_negated) {
+                    (Validity::All, true) | (Validity::None, false) => Fixed::Always,
+                    (Validity::All, false) | (Validity::None, true) => Fixed::Never,
+                    _ => Fixed::Open,
+                },
+                _ => Fixed::Open,
+            },
+        }
+    }
+
+    /// Keeps the bits of rows for which the predicate is TRUE. Recursion follows the nesting of the filter, which is
+    /// bounded.
+    fn narrow(&self, id: PredicateId, block: Block, mask: &mut [u64]) {
+        match self.fixed[id as usize] {
+            Fixed::Never => return mask.fill(0),
+            Fixed::Always => return,
+            Fixed::Open => {}
+        }
+        match &self.predicates[id as usize] {
+            Predicate::And(children) => {
+                for child in children {
+                    self.narrow(*child, block, mask);
+                    if mask.iter().all(|word| *word == 0) {
+                        return;
+                    }
+                }
+            }
+            Predicate::Or(children) => self.narrow_or(children, block, mask),
+            Predicate::Leaf { leaf, is_negated } => self.leaf(leaf, block, mask, negation(*is_negated)),
+            Predicate::Constant(_) | Predicate::Not(_) => {}
+        }
+    }
+
+    fn narrow_or(&self, children: &[PredicateId], block: Block, mask: &mut [u64]) {
+        let mut part = [0; BLOCK_WORDS];
+        let mut open = [0; BLOCK_WORDS];
+        let (part, open) = (&mut part[..mask.len()], &mut open[..mask.len()]);
+        open.copy_from_slice(mask);
+        for child in children {
+            if self.fixed[*child as usize] == Fixed::Never {
+                continue;
+            }
+            part.copy_from_slice(open);
+            self.narrow(*child, block, part);
+            let mut left = 0;
+            for (open, part) in open.iter_mut().zip(&*part) {
+                *open &= !part;
+                left |= *open;
+            }
+            if left == 0 {
+                return;
+            }
+        }
+        // What no part took stays open: the rest of the candidates is what the `or` keeps.
+        mask.iter_mut().zip(open).for_each(|(word, open)| *word &= !*open);
+    }
+
+    fn leaf(&self, leaf: &Leaf, block: Block, mask: &mut [u64], negate: u64) {
+        match leaf {
+            Leaf::Columns { left, comparison, right } => {
+                self.compare_columns(*left, *comparison, *right, block, mask, negate);
+            }
+            Leaf::Scalar { field, .. }
+            | Leaf::Moved { field, .. }
+            | Leaf::Json { field, .. }
+            | Leaf::Exists { field, .. }
+            | Leaf::Array { field, .. }
+            | Leaf::Null { field } => match self.columns[usize::from(*field)] {
+                Source::Column(view) => narrow_leaf(leaf, view, block, mask, negate),
+                // Defaults were decided by `fix`.
+                Source::Default => {}
+            },
+        }
+    }
+
+    fn compare_columns(
+        &self,
+        left: FieldIndex,
+        comparison: Comparison,
+        right: FieldIndex,
+        block: Block,
+        mask: &mut [u64],
+        negate: u64,
+    ) {
+        narrow_rows(mask, |row| {
+            let cells = (self.cell(left, block.start + row), self.cell(right, block.start + row));
+            let (Some(left), Some(right)) = cells else { return false };
+            let holds = match (left, right) {
+                (Cell::Int(left), Cell::Int(right)) => comparison.holds(left.cmp(&right)),
+                (Cell::Text(left), Cell::Text(right)) => comparison.holds(left.cmp(right)),
+                (left, right) => match left.number().partial_cmp(&right.number()) {
+                    Some(order) => comparison.holds(order),
+                    None => comparison == Comparison::NotEqual,
+                },
+            };
+            holds ^ (negate != 0)
+        });
+    }
+
+    /// One value of a scalar column; `None` when it is null.
+    fn cell(&self, field: FieldIndex, row: usize) -> Option<Cell<'_>> {
+        match self.columns[usize::from(field)] {
+            Source::Column(view) => cell(&view, row),
+            Source::Default => match self.fields[usize::from(field)].default_value.as_ref()? {
+                Value::Null => None,
+                Value::Bool(value) => Some(Cell::Int((*value).into())),
+                Value::Int(value) => Some(Cell::Int(*value)),
+                Value::Float(value) => Some(Cell::Float(*value)),
+                Value::Text(text) => Some(Cell::Text(text.as_bytes())),
+            },
+        }
+    }
+}
+
+/// A scalar; truth values are 0 and 1.
+#[derive(Clone, Copy, Debug)]
+enum Cell<'a> {
+    Int(i64),
+    Float(f64),
+    Text(&'a [u8]),
+}
+
+impl Cell<'_> {
+    fn number(self) -> f64 {
+        match self {
+            Cell::Int(value) => value as f64,
+            Cell::Float(value) => value,
+            Cell::Text(_) => f64::NAN,
+        }
+    }
+}
+
+fn cell<'a>(view: &ColumnView<'a>, row: usize) -> Option<Cell<'a>> {
+    if !view.validity.is_valid(row) {
+        return None;
+    }
+    match view.values {
+        Values::BoolBits { .. } | Values::BoolBytes(_) => Some(Cell::Int(view.bool(row).into())),
+        Values::Float(values) => Some(Cell::Float(values[row].into())),
+        Values::Double(values) => Some(Cell::Float(values[row])),
+        Values::Text { .. } => Some(Cell::Text(view.text(row))),
+        Values::Vector { .. } => None,
+        _ => view.integer(row).map(Cell::Int),
+    }
+}
+
+fn negation(is_negated: bool) -> u64 {
+    if is_negated { u64::MAX } else { 0 }
+}
+
+/// What a test says of every value in a file, given its smallest and largest; `None` when that depends on the value.
+fn constant_in(test: &Test, (smallest, largest): (f64, f64)) -> Option<bool> {
+    // Beyond 2^53 the statistics and the constants may have been rounded by one step.
+    let below = |value: f64| if value.abs() < (1u64 << 53) as f64 { value } else { value.next_down() };
+    let above = |value: f64| if value.abs() < (1u64 << 53) as f64 { value } else { value.next_up() };
+    match test {
+        Test::Int { low, high } if low > high => Some(false),
+        Test::Int { low, high } => {
+            let (low, high) = (*low as f64, *high as f64);
+            if above(largest) < below(low) || below(smallest) > above(high) {
+                return Some(false);
+            }
+            let is_open = |end: f64| end.abs() >= 9.2e18;
+            let is_inside = (below(smallest) >= above(low) || is_open(low) && low < 0.0)
+                && (above(largest) <= below(high) || is_open(high) && high > 0.0);
+            is_inside.then_some(true)
+        }
+        // A NaN lies in no range and in no statistics: only "outside" is certain.
+        Test::Float { low, high } if largest < *low || smallest > *high => Some(false),
+        Test::IntIn(set) => match set.members() {
+            [] => Some(false),
+            [first, .., last] if above(largest) < below(*first as f64) || below(smallest) > above(*last as f64) => {
+                Some(false)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A column of one row that holds a field's default.
+fn with_default(field: &FieldSchema, then: impl FnOnce(ColumnView<'_>)) {
+    let valid = |values| ColumnView { values, validity: Validity::All };
+    match (&field.default_value, field.data_type) {
+        (Some(Value::Bool(value)), _) => then(valid(Values::BoolBytes(&[u8::from(*value)]))),
+        (Some(Value::Int(value)), DataType::Float | DataType::Double) => then(valid(Values::Double(&[*value as f64]))),
+        (Some(Value::Int(value)), _) => then(valid(Values::Int64(&[*value]))),
+        (Some(Value::Float(value)), DataType::Float) => then(valid(Values::Float(&[*value as f32]))),
+        (Some(Value::Float(value)), _) => then(valid(Values::Double(&[*value]))),
+        (Some(Value::Text(text)), DataType::Timestamptz) => match time::parse_instant(text) {
+            Ok(instant) => then(valid(Values::Int64(&[instant]))),
+            Err(_) => then(ColumnView { values: Values::Int64(&[0]), validity: Validity::None }),
+        },
+        (Some(Value::Text(text)), _) => {
+            let end = i32::try_from(text.len()).unwrap_or(i32::MAX);
+            then(valid(Values::Text { offsets: &[0, end], bytes: text.as_bytes() }));
+        }
+        (Some(Value::Null) | None, _) => {
+            then(ColumnView { values: Values::Int64(&[0]), validity: Validity::None });
+        }
+    }
+}
+
+/// Keeps the bits of rows for which a leaf of one column is TRUE.
+fn narrow_leaf(leaf: &Leaf, view: ColumnView<'_>, block: Block, mask: &mut [u64], negate: u64) {
+    match leaf {
+        // TRUE for null rows, never UNKNOWN.
+        Leaf::Null { .. } => return narrow_valid(view.validity, block.start, mask, !negate),
+        Leaf::Exists { path, .. } => {
+            return narrow_rows(mask, |row| {
+                let row = block.start + row;
+                let found = view.validity.is_valid(row) && {
+                    json::find(view.text(row), path).is_some_and(json::holds_anything)
+                };
+                found ^ (negate != 0)
+            });
+        }
+        _ => narrow_valid(view.validity, block.start, mask, 0),
+    }
+    let is_true = |known: Option<bool>| known.is_some_and(|value| value ^ (negate != 0));
+    match leaf {
+        Leaf::Scalar { test, .. } => narrow_scalar(test, view, block, mask, negate),
+        Leaf::Moved { by, test, .. } => match view.values {
+            Values::Int64(values) => {
+                narrow(&values[block.start..block.end], mask, negate, |value| test.int(by.after(value)));
+            }
+            _ => mask.fill(0),
+        },
+        Leaf::Json { path, test, .. } => narrow_rows(mask, |row| {
+            is_true(json::find(view.text(block.start + row), path).and_then(|text| test.value(text)))
+        }),
+        Leaf::Array { element_type, test, .. } => {
+            narrow_rows(mask, |row| is_true(test.row(ArrayRow::new(view.text(block.start + row), *element_type))))
+        }
+        Leaf::Columns { .. } | Leaf::Exists { .. } | Leaf::Null { .. } => {}
+    }
+}
+
+fn narrow_scalar(test: &Test, view: ColumnView<'_>, block: Block, mask: &mut [u64], negate: u64) {
+    let rows = block.start..block.end;
+    match view.values {
+        Values::BoolBits { bits, offset } => {
+            let (if_true, if_false) = (negation(test.bool(true)), negation(test.bool(false)));
+            for (index, word) in mask.iter_mut().enumerate() {
+                let values = bits_at(bits, offset + block.start + index * 64);
+                *word &= (values & if_true | !values & if_false) ^ negate;
+            }
+        }
+        Values::BoolBytes(values) => narrow(&values[rows], mask, negate, |value| test.bool(value != 0)),
+        Values::Int8(values) => narrow_ints(&values[rows], test, mask, negate),
+        Values::Int16(values) => narrow_ints(&values[rows], test, mask, negate),
+        Values::Int32(values) => narrow_ints(&values[rows], test, mask, negate),
+        Values::Int64(values) => narrow_ints(&values[rows], test, mask, negate),
+        Values::Float(values) => match test {
+            // The plan rounded the range's ends to what the column can hold.
+            Test::Float { low, high } => {
+                let (low, high) = (*low as f32, *high as f32);
+                narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
+            }
+            _ => narrow(&values[rows], mask, negate, |value| test.float(value.into())),
+        },
+        Values::Double(values) => match test {
+            Test::Float { low, high } => {
+                let (low, high) = (*low, *high);
+                narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
+            }
+            _ => narrow(&values[rows], mask, negate, |value| test.float(value)),
+        },
+        Values::Text { .. } => {
+            let is_negated = negate != 0;
+            match test {
+                Test::TextEqual(text) => {
+                    let text = text.as_bytes();
+                    narrow_rows(mask, |row| (view.text(block.start + row) == text) ^ is_negated);
+                }
+                _ => narrow_rows(mask, |row| test.text(view.text(block.start + row)) ^ is_negated),
+            }
+        }
+        Values::Vector { .. } => mask.fill(0),
+    }
+}
+
+/// An integer of a column.
+trait Integer: Copy + Ord + Into<i64> {
+    const SMALLEST: i64;
+    const LARGEST: i64;
+    /// Of a number between [`Integer::SMALLEST`] and [`Integer::LARGEST`].
+    fn of(value: i64) -> Self;
+}
+
+macro_rules! integer {
+    ($($type:ty),*) => {$(
+        impl Integer for $type {
+            const SMALLEST: i64 = <$type>::MIN as i64;
+            const LARGEST: i64 = <$type>::MAX as i64;
+            fn of(value: i64) -> $type {
+                value as $type
+            }
+        }
+    )*};
+}
+
+integer!(i8, i16, i32, i64);
+
+fn narrow_ints<T: Integer>(values: &[T], test: &Test, mask: &mut [u64], negate: u64) {
+    match test {
+        Test::Int { low, high } => {
+            let (low, high) = ((*low).max(T::SMALLEST), (*high).min(T::LARGEST));
+            match low.cmp(&high) {
+                Ordering::Greater => mask.iter_mut().for_each(|word| *word &= negate),
+                Ordering::Equal => {
+                    let only = T::of(low);
+                    narrow(values, mask, negate, |value| value == only);
+                }
+                Ordering::Less if low == T::SMALLEST => {
+                    let high = T::of(high);
+                    narrow(values, mask, negate, |value| value <= high);
+                }
+                Ordering::Less if high == T::LARGEST => {
+                    let low = T::of(low);
+                    narrow(values, mask, negate, |value| value >= low);
+                }
+                Ordering::Less => {
+                    let (low, high) = (T::of(low), T::of(high));
+                    narrow(values, mask, negate, |value| (value >= low) & (value <= high));
+                }
+            }
+        }
+        Test::IntIn(set) => narrow_members(values, set, mask, negate),
+        _ => narrow(values, mask, negate, |value| test.int(value.into())),
+    }
+}
+
+fn narrow_members<T: Integer>(values: &[T], set: &IntSet, mask: &mut [u64], negate: u64) {
+    if let Some(few) = set.few() {
+        let is_possible = |member: &&i64| (T::SMALLEST..=T::LARGEST).contains(*member);
+        let members: Vec<T> = few.iter().filter(is_possible).map(|member| T::of(*member)).collect();
+        return narrow_any(values, mask, negate, &members);
+    }
+    narrow_rows(mask, |row| set.contains(values[row].into()) ^ (negate != 0));
+}

@@ -1,0 +1,220 @@
+//! The plan: a checked filter that readers share and evaluate against one file after another.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::error::FilterError;
+use super::planner::{self, Checked};
+use super::predicate::{self, Leaf, Predicate, PredicateId};
+use super::value_test::Test;
+use super::{Rows, Templates, evaluate, parser};
+use crate::types::{Bitmap, CollectionSchema, FieldId, FieldSchema, Keys, Value};
+
+/// A checked filter; a clone shares it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    checked: Checked,
+    keys: Option<Keys>,
+    bounds: Option<KeyBounds>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan")
+            .field("predicates", &self.checked.predicates.len())
+            .field("fields", &self.checked.fields.len())
+            .field("sample", &self.checked.sample)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Between which keys every match lies. The range may be empty (`low > high`): then nothing matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyBounds {
+    /// `Value::Int` or `Value::Text`.
+    pub low: Bound<Value>,
+    /// `Value::Int` or `Value::Text`.
+    pub high: Bound<Value>,
+}
+
+impl Plan {
+    /// Parses and checks a filter; an empty or blank text matches every row.
+    ///
+    /// # Errors
+    /// With Milvus' texts.
+    pub fn new(text: &str, schema: &CollectionSchema, templates: &Templates) -> Result<Plan, FilterError> {
+        let mut checked = if text.trim().is_empty() {
+            Checked { predicates: vec![Predicate::Constant(true)], root: 0, fields: Vec::new(), sample: None }
+        } else {
+            planner::check(text, parser::parse(text)?, schema, templates)?
+        };
+        predicate::push_negations_down(&mut checked.predicates);
+        predicate::merge_equalities(&mut checked.predicates);
+        predicate::order_by_cost(&mut checked.predicates);
+        let key = schema.fields.iter().find(|field| field.is_primary).map(|field| field.id);
+        let (keys, bounds) = match key {
+            Some(key) => (primary_keys(&checked, key), primary_key_bounds(&checked, key)),
+            None => (None, None),
+        };
+        Ok(Plan { inner: Arc::new(Inner { checked, keys, bounds }) })
+    }
+
+    /// Whether every row matches, because the text was empty (or folded to `true`).
+    pub fn is_match_all(&self) -> bool {
+        let checked = &self.inner.checked;
+        checked.sample.is_none() && matches!(checked.predicates[checked.root as usize], Predicate::Constant(true))
+    }
+
+    /// The keys, when the filter is exactly `pk in [...]` or `pk == x`: rows are then found without a scan.
+    /// Ascending, each once.
+    pub fn primary_keys(&self) -> Option<&Keys> {
+        self.inner.keys.as_ref()
+    }
+
+    /// Between which keys every match lies, when the filter is a conjunction that says so (`pk > last and (...)`, as
+    /// iterators page): a file sorted by key is then searched in one piece only.
+    pub fn primary_key_bounds(&self) -> Option<&KeyBounds> {
+        self.inner.bounds.as_ref()
+    }
+
+    /// The fields it reads.
+    pub fn fields(&self) -> &[FieldSchema] {
+        &self.inner.checked.fields
+    }
+
+    /// The rows that match: bit = 1 where the filter is TRUE (not where it is FALSE or UNKNOWN).
+    pub fn evaluate(&self, rows: &dyn Rows) -> Bitmap {
+        let mut bitmap = evaluate::evaluate(&self.inner.checked, rows);
+        if let Some(share) = self.inner.checked.sample {
+            sample(&mut bitmap, share);
+        }
+        bitmap
+    }
+}
+
+/// Keeps a random share of the rows that are set, to the nearest whole row (which of the two is random too).
+fn sample(bitmap: &mut Bitmap, share: f64) {
+    let mut state = RandomState::new().hash_one(bitmap.row_count());
+    // splitmix64, to numbers in 0..1.
+    let mut random = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut left = bitmap.count_ones();
+    let mut wanted = (left as f64 * share + random()).floor();
+    for word in bitmap.words_mut() {
+        let mut rest = *word;
+        while rest != 0 {
+            let bit = rest & rest.wrapping_neg();
+            // Each row is taken with the chance that the rest cannot fill: every choice is equally likely.
+            if random() * (left as f64) < wanted {
+                wanted -= 1.0;
+            } else {
+                *word &= !bit;
+            }
+            left -= 1;
+            rest &= rest - 1;
+        }
+    }
+}
+
+/// The test of a leaf that is one of the primary key.
+fn key_test<'a>(checked: &'a Checked, id: PredicateId, key: FieldId) -> Option<&'a Test> {
+    match &checked.predicates[id as usize] {
+        Predicate::Leaf { leaf: Leaf::Scalar { field, test }, is_negated: false }
+            if checked.fields[usize::from(*field)].id == key =>
+        {
+            Some(test)
+        }
+        _ => None,
+    }
+}
+
+fn primary_keys(checked: &Checked, key: FieldId) -> Option<Keys> {
+    if checked.sample.is_some() {
+        return None;
+    }
+    let mut root = checked.root;
+    while let Predicate::And(children) | Predicate::Or(children) = &checked.predicates[root as usize] {
+        let [only] = **children else { return None };
+        root = only;
+    }
+    match key_test(checked, root, key)? {
+        Test::Int { low, high } if low == high => Some(Keys::Int(vec![*low])),
+        Test::IntIn(set) => Some(Keys::Int(set.members().to_vec())),
+        Test::TextEqual(text) => Some(Keys::Text(vec![text.to_string()])),
+        Test::TextIn(set) => Some(Keys::Text(set.members().iter().map(|member| member.to_string()).collect())),
+        _ => None,
+    }
+}
+
+fn primary_key_bounds(checked: &Checked, key: FieldId) -> Option<KeyBounds> {
+    let mut bounds: Option<KeyBounds> = None;
+    let mut open = vec![checked.root];
+    while let Some(id) = open.pop() {
+        if let Predicate::And(children) = &checked.predicates[id as usize] {
+            open.extend(children);
+            continue;
+        }
+        let Some(part) = key_test(checked, id, key).and_then(test_bounds) else { continue };
+        bounds = Some(match bounds {
+            None => part,
+            Some(bounds) => KeyBounds {
+                low: tighter(bounds.low, part.low, std::cmp::Ordering::Greater),
+                high: tighter(bounds.high, part.high, std::cmp::Ordering::Less),
+            },
+        });
+    }
+    bounds
+}
+
+fn test_bounds(test: &Test) -> Option<KeyBounds> {
+    let text = |bound: &Bound<Box<str>>| bound.as_ref().map(|text| Value::Text(text.to_string()));
+    Some(match test {
+        Test::Int { low, high } => KeyBounds {
+            low: if *low == i64::MIN { Bound::Unbounded } else { Bound::Included(Value::Int(*low)) },
+            high: if *high == i64::MAX { Bound::Unbounded } else { Bound::Included(Value::Int(*high)) },
+        },
+        Test::IntIn(set) => KeyBounds {
+            low: Bound::Included(Value::Int(*set.members().first()?)),
+            high: Bound::Included(Value::Int(*set.members().last()?)),
+        },
+        Test::TextEqual(only) => {
+            let only = Bound::Included(Value::Text(only.to_string()));
+            KeyBounds { low: only.clone(), high: only }
+        }
+        Test::TextRange { low, high } => KeyBounds { low: text(low), high: text(high) },
+        Test::TextIn(set) => KeyBounds {
+            low: Bound::Included(Value::Text(set.members().first()?.to_string())),
+            high: Bound::Included(Value::Text(set.members().last()?.to_string())),
+        },
+        _ => return None,
+    })
+}
+
+/// The bound that lets fewer keys through; `inward` is the order of a tighter bound to a looser one.
+fn tighter(left: Bound<Value>, right: Bound<Value>, inward: std::cmp::Ordering) -> Bound<Value> {
+    let key = |bound: &Bound<Value>| match bound {
+        Bound::Included(value) => Some((value.clone(), false)),
+        Bound::Excluded(value) => Some((value.clone(), true)),
+        Bound::Unbounded => None,
+    };
+    let (Some((left_value, _)), Some((right_value, right_is_open))) = (key(&left), key(&right)) else {
+        return if matches!(left, Bound::Unbounded) { right } else { left };
+    };
+    let order = match (&left_value, &right_value) {
+        (Value::Int(left), Value::Int(right)) => right.cmp(left),
+        (Value::Text(left), Value::Text(right)) => right.cmp(left),
+        _ => std::cmp::Ordering::Equal,
+    };
+    let takes_right = order == inward || order == std::cmp::Ordering::Equal && right_is_open;
+    if takes_right { right } else { left }
+}

@@ -1,0 +1,415 @@
+//! What is asked of one value: the checked, typed form of every comparison.
+//!
+//! Comparisons of numbers are closed ranges: `==` is a range of one, `<` one that ends before its constant, `!=` the
+//! negation of `==`. So there is one kernel per type, and a range can be held against a file's smallest and largest value.
+
+use std::ops::Bound;
+
+use super::array::{ArrayRow, Element};
+use super::json::{self, JsonValue};
+use super::literal::Literal;
+use super::pattern::Pattern;
+use super::sets::{FloatSet, IntSet, TextSet};
+use super::syntax::{ArithmeticOp, ContainsKind};
+
+/// A test of a scalar.
+#[derive(Clone, Debug)]
+pub(super) enum Test {
+    /// Empty when `low > high`.
+    Int {
+        low: i64,
+        high: i64,
+    },
+    IntIn(Box<IntSet>),
+    IntArithmetic {
+        operator: ArithmeticOp,
+        operand: i64,
+        low: i64,
+        high: i64,
+    },
+    /// Exact in the column's own precision; NaN is in no range.
+    Float {
+        low: f64,
+        high: f64,
+    },
+    FloatIn(Box<FloatSet>),
+    FloatArithmetic {
+        operator: ArithmeticOp,
+        operand: f64,
+        low: f64,
+        high: f64,
+    },
+    Bool {
+        if_true: bool,
+        if_false: bool,
+    },
+    TextEqual(Box<str>),
+    TextRange {
+        low: Bound<Box<str>>,
+        high: Bound<Box<str>>,
+    },
+    TextIn(Box<TextSet>),
+    Pattern(Pattern),
+}
+
+impl Test {
+    /// Of an integer; `false` for tests of other types, which plans do not make.
+    #[inline]
+    pub(super) fn int(&self, value: i64) -> bool {
+        match self {
+            Test::Int { low, high } => value >= *low && value <= *high,
+            Test::IntIn(set) => set.contains(value),
+            Test::IntArithmetic { operator, operand, low, high } => {
+                operator.on_integers(value, *operand).is_some_and(|result| result >= *low && result <= *high)
+            }
+            _ => false,
+        }
+    }
+
+    /// Of a floating-point number.
+    #[inline]
+    pub(super) fn float(&self, value: f64) -> bool {
+        match self {
+            Test::Float { low, high } => value >= *low && value <= *high,
+            Test::FloatIn(set) => set.contains(value),
+            Test::FloatArithmetic { operator, operand, low, high } => {
+                let result = operator.on_floats(value, *operand);
+                result >= *low && result <= *high
+            }
+            _ => false,
+        }
+    }
+
+    /// Of a truth value.
+    #[inline]
+    pub(super) fn bool(&self, value: bool) -> bool {
+        matches!(self, Test::Bool { if_true, if_false } if if value { *if_true } else { *if_false })
+    }
+
+    /// Of a string.
+    #[inline]
+    pub(super) fn text(&self, value: &[u8]) -> bool {
+        match self {
+            Test::TextEqual(text) => text.as_bytes() == value,
+            Test::TextRange { low, high } => is_in_range(value, low, high),
+            Test::TextIn(set) => set.contains(value),
+            Test::Pattern(pattern) => pattern.matches(value),
+            _ => false,
+        }
+    }
+
+    /// Of an element of an array.
+    pub(super) fn element(&self, element: Element<'_>) -> bool {
+        match element {
+            Element::Bool(value) => self.bool(value),
+            Element::Int(value) => self.int(value),
+            Element::Float(value) => self.float(value),
+            Element::Text(value) => self.text(value),
+        }
+    }
+}
+
+#[inline]
+fn is_in_range(value: &[u8], low: &Bound<Box<str>>, high: &Bound<Box<str>>) -> bool {
+    let is_above = match low {
+        Bound::Included(low) => value >= low.as_bytes(),
+        Bound::Excluded(low) => value > low.as_bytes(),
+        Bound::Unbounded => true,
+    };
+    is_above
+        && match high {
+            Bound::Included(high) => value <= high.as_bytes(),
+            Bound::Excluded(high) => value < high.as_bytes(),
+            Bound::Unbounded => true,
+        }
+}
+
+/// A test of the value at a JSON path.
+#[derive(Clone, Debug)]
+pub(super) enum JsonTest {
+    /// Of a number: integers against the integer range if there is one (exactly), everything else as f64.
+    Number {
+        ints: Option<(i64, i64)>,
+        floats: (f64, f64),
+    },
+    Arithmetic {
+        operator: ArithmeticOp,
+        operand: Literal,
+        ints: Option<(i64, i64)>,
+        floats: (f64, f64),
+    },
+    /// Of a string or a truth value.
+    Scalar(Test),
+    /// Equal to a list, element by element.
+    List(Literal),
+    In(Box<ValueSet>),
+    Length {
+        low: i64,
+        high: i64,
+    },
+    Contains(ContainsKind, Box<ValueSet>),
+}
+
+impl JsonTest {
+    /// Of the value a text begins with; `None` (UNKNOWN) when its type is not the one that is asked for.
+    pub(super) fn value(&self, text: &[u8]) -> Option<bool> {
+        let value = json::read(text)?;
+        match (self, &value) {
+            (JsonTest::Number { ints, floats }, JsonValue::Int(value)) => Some(number_in(*value, *ints, *floats)),
+            (JsonTest::Number { floats: (low, high), .. }, JsonValue::Float(value)) => {
+                Some(value >= low && value <= high)
+            }
+            (JsonTest::Arithmetic { operator, operand, ints, floats }, JsonValue::Int(_) | JsonValue::Float(_)) => {
+                arithmetic(&value, *operator, operand, *ints, *floats)
+            }
+            (JsonTest::Scalar(test @ Test::Bool { .. }), JsonValue::Bool(value)) => Some(test.bool(*value)),
+            (JsonTest::Scalar(Test::Bool { .. }), _) => None,
+            (JsonTest::Scalar(test), JsonValue::Text(text)) => Some(test.text(text)),
+            (JsonTest::List(list), JsonValue::Array(_)) => Some(equals(text, list)),
+            (JsonTest::In(set), value) => set.knows(value).then(|| set.position(value, text).is_some()),
+            (JsonTest::Length { low, high }, JsonValue::Array(array)) => {
+                let length = json::elements(array).count() as i64;
+                Some(length >= *low && length <= *high)
+            }
+            (JsonTest::Contains(kind, set), JsonValue::Array(array)) => Some(contains(array, *kind, set)),
+            _ => None,
+        }
+    }
+}
+
+fn number_in(value: i64, ints: Option<(i64, i64)>, floats: (f64, f64)) -> bool {
+    match ints {
+        Some((low, high)) => value >= low && value <= high,
+        None => value as f64 >= floats.0 && value as f64 <= floats.1,
+    }
+}
+
+fn arithmetic(
+    value: &JsonValue<'_>,
+    operator: ArithmeticOp,
+    operand: &Literal,
+    ints: Option<(i64, i64)>,
+    floats: (f64, f64),
+) -> Option<bool> {
+    let left = match value {
+        JsonValue::Int(left) => {
+            if let Literal::Int(right) = operand {
+                return operator.on_integers(*left, *right).map(|result| number_in(result, ints, floats));
+            }
+            *left as f64
+        }
+        JsonValue::Float(left) => *left,
+        _ => return None,
+    };
+    if operator.is_integer_only() {
+        return None;
+    }
+    let result = operator.on_floats(left, operand.number()?);
+    Some(result >= floats.0 && result <= floats.1)
+}
+
+fn contains(array: &[u8], kind: ContainsKind, set: &ValueSet) -> bool {
+    let mut positions = json::elements(array).filter_map(|text| set.position(&json::read(text)?, text));
+    match kind {
+        ContainsKind::One | ContainsKind::Any => positions.next().is_some(),
+        ContainsKind::All => has_all(positions, set.len()),
+    }
+}
+
+/// Whether every place below `count` occurs.
+pub(super) fn has_all(positions: impl Iterator<Item = usize>, count: usize) -> bool {
+    let mut seen = vec![false; count];
+    let mut missing = count;
+    for position in positions {
+        if !std::mem::replace(&mut seen[position], true) {
+            missing -= 1;
+            if missing == 0 {
+                return true;
+            }
+        }
+    }
+    missing == 0
+}
+
+/// Whether the value a text begins with equals a constant, numbers by value and lists element by element.
+fn equals(text: &[u8], literal: &Literal) -> bool {
+    match (json::read(text), literal) {
+        (Some(JsonValue::Int(value)), Literal::Int(literal)) => value == *literal,
+        (Some(JsonValue::Int(value)), Literal::Float(literal)) => value as f64 == *literal,
+        (Some(JsonValue::Float(value)), literal) => literal.number() == Some(value),
+        (Some(JsonValue::Bool(value)), Literal::Bool(literal)) => value == *literal,
+        (Some(JsonValue::Text(value)), Literal::Text(literal)) => *value == *literal.as_bytes(),
+        (Some(JsonValue::Array(array)), Literal::List(literals)) => {
+            let mut elements = json::elements(array);
+            literals.iter().all(|literal| elements.next().is_some_and(|element| equals(element, literal)))
+                && elements.next().is_none()
+        }
+        _ => false,
+    }
+}
+
+/// Constants of mixed types to look values up in, each once; a number is the same as integer and as float.
+#[derive(Clone, Debug)]
+pub(super) struct ValueSet {
+    ints: IntSet,
+    floats: FloatSet,
+    texts: TextSet,
+    bools: [bool; 2],
+    lists: Box<[Literal]>,
+}
+
+impl ValueSet {
+    /// The set of these constants.
+    pub(super) fn new(literals: impl IntoIterator<Item = Literal>) -> ValueSet {
+        let (mut ints, mut floats, mut texts, mut lists) = (Vec::new(), Vec::new(), Vec::new(), Vec::<Literal>::new());
+        let mut bools = [false; 2];
+        for literal in literals {
+            match literal {
+                Literal::Bool(value) => bools[usize::from(value)] = true,
+                Literal::Int(value) => ints.push(value),
+                Literal::Float(value) => match as_integer(value) {
+                    Some(value) => ints.push(value),
+                    None => floats.push(value),
+                },
+                Literal::Text(text) => texts.push(text),
+                list => {
+                    if !lists.iter().any(|other| other.equals(&list)) {
+                        lists.push(list);
+                    }
+                }
+            }
+        }
+        ValueSet {
+            ints: IntSet::new(ints),
+            floats: FloatSet::new(floats),
+            texts: TextSet::new(texts),
+            bools,
+            lists: lists.into(),
+        }
+    }
+
+    /// Number of members.
+    pub(super) fn len(&self) -> usize {
+        self.ints.members().len() + self.floats.len() + self.texts.members().len() + 2 + self.lists.len()
+            - self.bools.iter().filter(|is_member| !**is_member).count()
+    }
+
+    /// Whether a value is of the type of some member, so that "not a member" is an answer; every value is known to be
+    /// no member of the empty set.
+    fn knows(&self, value: &JsonValue<'_>) -> bool {
+        match value {
+            JsonValue::Null => false,
+            _ if self.len() == 0 => true,
+            JsonValue::Int(_) | JsonValue::Float(_) => self.ints.members().len() + self.floats.len() > 0,
+            JsonValue::Text(_) => !self.texts.members().is_empty(),
+            JsonValue::Bool(_) => self.bools != [false; 2],
+            JsonValue::Array(_) => !self.lists.is_empty(),
+            JsonValue::Object(_) => false,
+        }
+    }
+
+    /// The place of a JSON value among the members.
+    fn position(&self, value: &JsonValue<'_>, text: &[u8]) -> Option<usize> {
+        match value {
+            JsonValue::Int(value) => self.int(*value),
+            JsonValue::Float(value) => self.float(*value),
+            JsonValue::Text(value) => self.text(value),
+            JsonValue::Bool(value) => self.bool(*value),
+            JsonValue::Array(_) => {
+                let place = self.lists.iter().position(|list| equals(text, list))?;
+                Some(self.len() - self.lists.len() + place)
+            }
+            JsonValue::Null | JsonValue::Object(_) => None,
+        }
+    }
+
+    /// The place of an array's element among the members.
+    pub(super) fn element_position(&self, element: Element<'_>) -> Option<usize> {
+        match element {
+            Element::Bool(value) => self.bool(value),
+            Element::Int(value) => self.int(value),
+            Element::Float(value) => self.float(value),
+            Element::Text(value) => self.text(value),
+        }
+    }
+
+    fn int(&self, value: i64) -> Option<usize> {
+        if !self.ints.contains(value) {
+            return None;
+        }
+        self.ints.members().binary_search(&value).ok()
+    }
+
+    fn float(&self, value: f64) -> Option<usize> {
+        match as_integer(value) {
+            Some(value) => self.int(value),
+            None => Some(self.ints.members().len() + self.floats.position(value)?),
+        }
+    }
+
+    fn text(&self, value: &[u8]) -> Option<usize> {
+        if !self.texts.contains(value) {
+            return None;
+        }
+        let place = self.texts.members().binary_search_by(|member| member.as_bytes().cmp(value)).ok()?;
+        Some(self.ints.members().len() + self.floats.len() + place)
+    }
+
+    fn bool(&self, value: bool) -> Option<usize> {
+        let before = self.ints.members().len() + self.floats.len() + self.texts.members().len();
+        self.bools[usize::from(value)].then(|| before + usize::from(value && self.bools[0]))
+    }
+}
+
+/// The integer a float is, when it is one and fits.
+fn as_integer(value: f64) -> Option<i64> {
+    // 2^63 itself does not fit.
+    let fits = value >= -9_223_372_036_854_775_808.0 && value < 9_223_372_036_854_775_808.0;
+    (fits && value.fract() == 0.0).then_some(value as i64)
+}
+
+/// A test of an array as a whole.
+#[derive(Clone, Debug)]
+pub(super) enum ArrayTest {
+    Length {
+        low: i64,
+        high: i64,
+    },
+    Contains(ContainsKind, Box<ValueSet>),
+    Equal(Box<[Literal]>),
+    /// Of one element; UNKNOWN when the row has no such element.
+    Element {
+        index: usize,
+        test: Test,
+    },
+}
+
+impl ArrayTest {
+    /// Of a row.
+    pub(super) fn row(&self, row: ArrayRow<'_>) -> Option<bool> {
+        match self {
+            ArrayTest::Length { low, high } => {
+                let length = row.len() as i64;
+                Some(length >= *low && length <= *high)
+            }
+            ArrayTest::Contains(kind, set) => {
+                let mut positions = row.iter().filter_map(|element| set.element_position(element));
+                Some(match kind {
+                    ContainsKind::One | ContainsKind::Any => positions.next().is_some(),
+                    ContainsKind::All => has_all(positions, set.len()),
+                })
+            }
+            ArrayTest::Equal(literals) => Some(
+                row.len() == literals.len()
+                    && row.iter().zip(literals).all(|(element, literal)| match (element, literal) {
+                        (Element::Bool(value), Literal::Bool(literal)) => value == *literal,
+                        (Element::Int(value), Literal::Int(literal)) => value == *literal,
+                        (Element::Float(value), literal) => literal.number() == Some(value),
+                        (Element::Text(value), Literal::Text(literal)) => value == literal.as_bytes(),
+                        _ => false,
+                    }),
+            ),
+            ArrayTest::Element { index, test } => row.get(*index).map(|element| test.element(element)),
+        }
+    }
+}

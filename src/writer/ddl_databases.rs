@@ -1,0 +1,89 @@
+//! Create, drop, alter databases.
+
+use super::ddl::merge_properties;
+use super::engine::Engine;
+use super::lock;
+use crate::proto::schemas::{NameOf, check_name};
+use crate::proto::{milvus, status};
+use crate::storage::meta::MetaEdit;
+use crate::types::{DatabaseRecord, Error, ErrorKind, Result};
+
+/// The database that is always there.
+const DEFAULT: &str = "default";
+/// Most databases (Milvus).
+const DATABASES_MAX: usize = 64;
+
+/// Creates a database.
+///
+/// # Errors
+/// When it exists, its name is none, or there are too many.
+pub fn create(engine: &Engine, request: milvus::CreateDatabaseRequest) -> Result<()> {
+    let name = request.db_name;
+    check_name(NameOf::Database, &name)?;
+    let mut meta = lock(&engine.meta);
+    {
+        let state = lock(&engine.state);
+        if state.database(&name).is_ok() {
+            return Err(Error::new(ErrorKind::Unexpected, format!("database already exist: {name}")));
+        }
+        if state.databases.len() >= DATABASES_MAX {
+            let message = format!("database number ({DATABASES_MAX}) exceeds max configuration ({DATABASES_MAX})");
+            return Err(Error::invalid(message));
+        }
+    }
+    let record = DatabaseRecord {
+        name,
+        id: engine.ids.take(1)?,
+        created: engine.clock.next(),
+        properties: status::pairs_from_wire(request.properties),
+    };
+    meta.apply(&[MetaEdit::PutDatabase(record.clone())])?;
+    let mut state = lock(&engine.state);
+    state.databases.push(record);
+    engine.publish_catalog(&state)
+}
+
+/// Drops an empty database.
+///
+/// # Errors
+/// When it is not there, not empty, or the default one.
+pub fn drop(engine: &Engine, request: &milvus::DropDatabaseRequest) -> Result<()> {
+    let name = &request.db_name;
+    let mut meta = lock(&engine.meta);
+    {
+        let state = lock(&engine.state);
+        if name == DEFAULT {
+            return Err(Error::new(ErrorKind::Unexpected, "can not drop default database"));
+        }
+        state.database(name)?;
+        if state.collections.values().any(|collection| collection.record.database == *name) {
+            let message = format!("database:{name} not empty, must drop all collections before drop database");
+            return Err(Error::new(ErrorKind::Unexpected, message));
+        }
+    }
+    meta.apply(&[MetaEdit::DropDatabase(name.clone())])?;
+    let mut state = lock(&engine.state);
+    state.databases.retain(|database| database.name != *name);
+    engine.publish_catalog(&state)
+}
+
+/// Sets and deletes properties of a database.
+///
+/// # Errors
+/// When it is not there, or nothing is to be done.
+pub fn alter(engine: &Engine, request: milvus::AlterDatabaseRequest) -> Result<()> {
+    if request.properties.is_empty() && request.delete_keys.is_empty() {
+        let message =
+            "alter database with empty properties and delete keys, expected to set either properties or delete keys";
+        return Err(Error::new(ErrorKind::Unexpected, message));
+    }
+    let mut meta = lock(&engine.meta);
+    let mut record = lock(&engine.state).database(&request.db_name)?.clone();
+    merge_properties(&mut record.properties, request.properties, &request.delete_keys);
+    meta.apply(&[MetaEdit::PutDatabase(record.clone())])?;
+    let mut state = lock(&engine.state);
+    if let Some(known) = state.databases.iter_mut().find(|database| database.name == record.name) {
+        *known = record;
+    }
+    engine.publish_catalog(&state)
+}

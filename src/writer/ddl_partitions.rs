@@ -1,0 +1,97 @@
+//! Create and drop partitions.
+
+use super::ddl::update;
+use super::engine::Engine;
+use super::lock;
+use super::operation::database_of;
+use super::state::{Collection, DEFAULT_PARTITION, Garbage};
+use crate::config::limits::PARTITIONS_MAX;
+use crate::proto::milvus;
+use crate::proto::schemas::{NameOf, check_name};
+use crate::storage::meta::MetaEdit;
+use crate::types::{Error, FileId, Lsn, PartitionId, PartitionRecord, Result};
+
+/// Creates a partition; one that exists is fine.
+///
+/// # Errors
+/// When the name is none, or there are too many.
+pub fn create(engine: &Engine, database: &str, request: &milvus::CreatePartitionRequest) -> Result<()> {
+    let database = database_of(&request.db_name, database);
+    let name = &request.partition_name;
+    check_name(NameOf::Partition, name)?;
+    update(engine, database, &request.collection_name, |_, record| {
+        if record.partitions.iter().any(|partition| partition.name == *name) {
+            return Ok(());
+        }
+        if record.partitions.len() >= PARTITIONS_MAX {
+            let collection = &record.name;
+            return Err(Error::invalid(format_args!(
+                "partition number ({PARTITIONS_MAX}) exceeds max configuration ({PARTITIONS_MAX}), collection: {collection}"
+            )));
+        }
+        record.partitions.push(PartitionRecord {
+            id: PartitionId(engine.ids.take(1)?),
+            name: name.clone(),
+            created: engine.clock.next(),
+            flushed_lsn: Lsn(0),
+            // A partition of a wholly loaded collection is loaded from its first row on.
+            is_loaded: record.is_loaded && record.partitions.iter().all(|partition| partition.is_loaded),
+        });
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Drops a partition and its rows; one that does not exist is fine.
+///
+/// # Errors
+/// When it is the default partition, or loaded.
+pub fn drop(engine: &Engine, database: &str, request: &milvus::DropPartitionRequest) -> Result<()> {
+    let database = database_of(&request.db_name, database);
+    let name = &request.partition_name;
+    check_name(NameOf::Partition, name)?;
+    if name == DEFAULT_PARTITION {
+        return Err(Error::invalid("default partition cannot be deleted"));
+    }
+    let mut meta = lock(&engine.meta);
+    let (id, partition, record, mut edits) = {
+        let mut state = lock(&engine.state);
+        let id = state.resolve(database, &request.collection_name)?;
+        let collection = state.collection(id)?;
+        let Ok(partition) = collection.partition(name) else { return Ok(()) };
+        if collection.is_published(partition.id) {
+            return Err(Error::invalid("partition cannot be dropped, partition is loaded, please release it first"));
+        }
+        let partition = partition.id;
+        let mut record = collection.record.clone();
+        record.partitions.retain(|known| known.id != partition);
+        let sealed = collection.sealed.iter().map(|file| &file.record);
+        let files = sealed.chain(&collection.unreadable).filter(|file| file.partition == partition);
+        (id, partition, record, files.map(|file| MetaEdit::DropFile(file.id)).collect::<Vec<_>>())
+    };
+    edits.push(MetaEdit::PutCollection(record.clone()));
+    meta.apply(&edits)?;
+    let mut state = lock(&engine.state);
+    let collection = state.collection(id)?;
+    collection.record = record;
+    let lost = empty(collection, partition);
+    let published = engine.publish(collection);
+    std::mem::drop(state);
+    engine.flushes.complete(&lost);
+    published
+}
+
+fn empty(collection: &mut Collection, partition: PartitionId) -> Vec<FileId> {
+    let mut lost = Vec::new();
+    if let Some(table) = collection.memtables.remove(&partition) {
+        for file in table.immutable.into_iter().chain(table.mutable) {
+            lost.push(file.id);
+            collection.discard(file);
+        }
+    }
+    let sealed: Vec<_> = collection.sealed.extract_if(.., |file| file.record.partition == partition).collect();
+    sealed.into_iter().for_each(|file| collection.discard_sealed(file));
+    let unreadable: Vec<_> = collection.unreadable.extract_if(.., |file| file.partition == partition).collect();
+    collection.garbage.extend(unreadable.into_iter().map(|file| Garbage::Durable(file.id)));
+    lost
+}
