@@ -70,7 +70,9 @@ fn role(context: RoleContext) -> ExitCode {
     let name = context.role.name();
     let note = |what: &str| {
         let mut events = File::options().append(true).create(true).open(home.join("events")).expect("events open");
-        writeln!(events, "{name} {} {what}", context.incarnation).expect("an event is written");
+        // One write per line: several processes append at once.
+        let line = format!("{name} {} {what}\n", context.incarnation);
+        events.write_all(line.as_bytes()).expect("an event is written");
     };
     if let Ok(code) = std::fs::read_to_string(home.join(format!("{name}.exit"))) {
         return ExitCode::from(code.trim().parse::<u8>().expect("an exit code"));
