@@ -188,7 +188,8 @@ fn search_request(row: usize, limit: usize) -> milvus::SearchRequest {
 /// (row, cosine) of the nearest words.
 async fn nearest(client: &mut Client, row: usize, limit: usize) -> Result<Vec<(usize, f32)>> {
     let request = search_request(row, limit);
-    let reply: milvus::SearchResults = call(client, "Search", &request, |reply: &milvus::SearchResults| reply.status.clone()).await?;
+    let reply: milvus::SearchResults =
+        call(client, "Search", &request, |reply: &milvus::SearchResults| reply.status.clone()).await?;
     let results = reply.results.unwrap_or_default();
     let ids = match results.ids.and_then(|ids| ids.id_field) {
         Some(schema::i_ds::IdField::IntId(ids)) => ids.data,
@@ -217,7 +218,14 @@ async fn show_nearest(client: &mut Client) -> Result<()> {
 fn show_processes(server: &DemoServer) -> Result<()> {
     let instance = crate::cli::read_instance(&server.data_dir)?;
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY).set_header(["process", "pid", "RSS MiB", "PSS MiB", "shared MiB", "private MiB"]);
+    table.load_preset(UTF8_BORDERS_ONLY).set_header([
+        "process",
+        "pid",
+        "RSS MiB",
+        "PSS MiB",
+        "shared MiB",
+        "private MiB",
+    ]);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -249,7 +257,11 @@ async fn measure(server: &DemoServer) -> Result<()> {
         if failed > 0 {
             return Err(Error::internal(format!("{failed} searches failed with {at_work} searchers")));
         }
-        println!("  {at_work} searcher{}: {:.0}", if at_work == 1 { " " } else { "s" }, done as f64 / MEASURE.as_secs_f64());
+        println!(
+            "  {at_work} searcher{}: {:.0}",
+            if at_work == 1 { " " } else { "s" },
+            done as f64 / MEASURE.as_secs_f64()
+        );
         at_work *= 2;
     }
     println!();
