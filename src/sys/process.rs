@@ -212,6 +212,6 @@ mod tests {
 
     #[test]
     fn nobody_is_terminated_by_a_pid_that_is_none() {
-        assert!(terminate(0).is_err() && terminate(u32::MAX).is_err());
+        assert!(tell(0, Command::Terminate).is_err() && tell(u32::MAX, Command::Terminate).is_err());
     }
 }
