@@ -383,7 +383,7 @@ fn run_against_model(seed: u64, steps: usize) {
             5 => {
                 let keys: Vec<i64> = (0..5).map(|_| random.below(next_key as u64 + 2) as i64).collect();
                 writer.delete(&format!("id in {keys:?}"));
-                keys.iter().for_each(|key| drop(model.remove(key)));
+                model.retain(|key, _| !keys.contains(key));
             }
             6 => {
                 let (low, high) = (random.below(step as u64 + 1) as i64, random.below(step as u64 + 1) as i64);
