@@ -58,9 +58,11 @@ fn cases(bytes: usize) -> Vec<Case> {
             let queries = Queries { dim, metric, values: fill(dim * query_count) };
             cases.push(Case { queries, query_count, filter, seconds: Vec::new() });
         };
-        METRICS.map(|metric| add(metric, 1, None));
-        [90, 50, 10, 1].map(|per_cent| add(Metric::L2, 1, Some(per_cent)));
-        [16, 64].map(|query_count| METRICS.map(|metric| add(metric, query_count, None)));
+        METRICS.into_iter().for_each(|metric| add(metric, 1, None));
+        [90, 50, 10, 1].into_iter().for_each(|per_cent| add(Metric::L2, 1, Some(per_cent)));
+        for query_count in [16, 64] {
+            METRICS.into_iter().for_each(|metric| add(metric, query_count, None));
+        }
     }
     cases
 }

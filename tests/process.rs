@@ -209,18 +209,19 @@ fn a_killed_server_is_swept_by_the_next_start() {
 #[test]
 fn gc_removes_what_dead_servers_left_and_touches_no_living_one() {
     let (dead, living) = (Database::new(), Database::new());
-    let mut server = dead.serve(&["--searchers", "1"]);
+    // Other tests' dead servers are theirs to sweep.
+    let shm_dir = tempfile::tempdir().expect("a directory");
+    let shm_path = shm_dir.path().display().to_string();
+    let mut server = dead.serve(&["--searchers", "1", "--shm-dir", &shm_path]);
     server.kill_all();
     drop(server);
-    let _living = living.serve(&["--searchers", "1"]);
-    let output = Command::new(SHOAL).arg("gc").output().expect("ran");
+    let _living = living.serve(&["--searchers", "1", "--shm-dir", &shm_path]);
+    let count = || std::fs::read_dir(&shm_path).expect("listed").count();
+    assert_eq!(count(), 2);
+    let output = Command::new(SHOAL).args(["gc", "--shm-dir", &shm_path]).output().expect("ran");
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(
-        !dead.instance().shm_dir.exists() && ProgressBlock::read(&dead.instance()).is_err(),
-        "{}",
-        text(&output.stdout)
-    );
-    assert!(living.instance().shm_dir.exists() && ProgressBlock::read(&living.instance()).is_ok());
+    assert_eq!(count(), 1, "{}", text(&output.stdout));
+    assert!(ProgressBlock::read(&dead.instance()).is_err() && ProgressBlock::read(&living.instance()).is_ok());
 }
 
 #[test]

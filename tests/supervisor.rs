@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use shoaldb::sys::lock;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const CLAIMS: [(&str, fn()); 10] = [
+const CLAIMS: [(&str, fn()); 12] = [
     ("a_start_names_every_process_and_shows_them_in_ps", a_start_names_every_process_and_shows_them_in_ps),
     ("a_second_start_is_refused_and_names_the_owner", a_second_start_is_refused_and_names_the_owner),
     ("a_killed_searcher_comes_back_and_the_gateway_is_told", a_killed_searcher_comes_back_and_the_gateway_is_told),
@@ -26,6 +27,8 @@ const CLAIMS: [(&str, fn()); 10] = [
     ("a_stop_drains_in_order_and_leaves_nothing", a_stop_drains_in_order_and_leaves_nothing),
     ("a_killed_supervisor_takes_its_children_and_is_swept", a_killed_supervisor_takes_its_children_and_is_swept),
     ("exit_code_2_stops_the_server", exit_code_2_stops_the_server),
+    ("corrupt_data_at_the_start_stops_the_server", corrupt_data_at_the_start_stops_the_server),
+    ("systemd_is_told_of_ready_watchdog_and_stopping", systemd_is_told_of_ready_watchdog_and_stopping),
     ("a_reload_changes_the_number_of_searchers", a_reload_changes_the_number_of_searchers),
     ("a_second_signal_kills", a_second_signal_kills),
 ];
@@ -67,7 +70,9 @@ fn role(context: RoleContext) -> ExitCode {
     let name = context.role.name();
     let note = |what: &str| {
         let mut events = File::options().append(true).create(true).open(home.join("events")).expect("events open");
-        writeln!(events, "{name} {} {what}", context.incarnation).expect("an event is written");
+        // One write per line: several processes append at once.
+        let line = format!("{name} {} {what}\n", context.incarnation);
+        events.write_all(line.as_bytes()).expect("an event is written");
     };
     if let Ok(code) = std::fs::read_to_string(home.join(format!("{name}.exit"))) {
         return ExitCode::from(code.trim().parse::<u8>().expect("an exit code"));
@@ -133,6 +138,8 @@ impl World {
         Command::new(program)
             .arg("serve")
             .arg(self.home.path())
+            .env("NOTIFY_SOCKET", self.path("notify"))
+            .env("WATCHDOG_USEC", "100000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -345,6 +352,34 @@ fn exit_code_2_stops_the_server() {
     assert_eq!(server.first_line, "");
     assert_eq!(server.exit_code(), Some(2));
     world.assert_clean();
+}
+
+fn corrupt_data_at_the_start_stops_the_server() {
+    let world = World::new(1);
+    std::fs::write(world.path("writer.exit"), "5").expect("written");
+    let mut server = world.start();
+    assert_eq!(server.exit_code(), Some(5));
+    world.assert_clean();
+}
+
+fn systemd_is_told_of_ready_watchdog_and_stopping() {
+    let world = World::new(1);
+    let socket = UnixDatagram::bind(world.path("notify")).expect("bound");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    let hear = |wanted: &str| {
+        let mut bytes = [0; 4096];
+        loop {
+            let len = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
+            if String::from_utf8_lossy(&bytes[..len]).contains(wanted) {
+                return;
+            }
+        }
+    };
+    let mut server = world.start();
+    ["READY=1", "WATCHDOG=1", "WATCHDOG=1"].iter().for_each(|wanted| hear(wanted));
+    server.signal("TERM");
+    hear("STOPPING=1");
+    assert_eq!(server.exit_code(), Some(0));
 }
 
 fn a_reload_changes_the_number_of_searchers() {

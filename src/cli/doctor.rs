@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::EXIT_CORRUPT;
-use crate::config::Instance;
+use crate::config::{Instance, exit};
 use crate::format::RowSource;
 use crate::format::deletes::decode_checkpoint;
 use crate::format::table::{TableFile, checksum};
@@ -150,6 +149,6 @@ fn report(data_dir: &Path, findings: &Findings) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         println!("shoal: {} is damaged: restore these files from a copy", data_dir.display());
-        ExitCode::from(EXIT_CORRUPT)
+        ExitCode::from(exit::CORRUPT)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: what `shoal` understands, and how errors become exit codes. Start at `Command`.
 //! Each command has a file of its own. Uses every folder below; `println!` belongs here and nowhere else.
 
+mod demo;
 mod doctor;
 mod gc;
 mod serve;
@@ -12,21 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Options;
+use crate::config::{Options, exit};
 use crate::types::{Error, ErrorKind, Result};
-
-/// Exit code of a failure that none of the others names.
-const EXIT_FAILED: u8 = 1;
-/// Exit code of bad configuration or usage.
-const EXIT_USAGE: u8 = 2;
-/// Exit code of a directory that another server uses.
-const EXIT_IN_USE: u8 = 3;
-/// Exit code of a full disk.
-const EXIT_DISK_FULL: u8 = 4;
-/// Exit code of damaged data.
-const EXIT_CORRUPT: u8 = 5;
-/// Exit code of a bug.
-const EXIT_BUG: u8 = 70;
 
 /// A vector database for one machine: one writer, many reader processes, one copy of the data in shared memory. It speaks
 /// the Milvus protocol: point pymilvus at it.
@@ -55,6 +43,12 @@ enum Command {
         config: Option<PathBuf>,
         #[command(flatten)]
         options: Box<Options>,
+    },
+    /// Show what ShoalDB does: a server on a temporary directory, 20,000 word vectors, a tour
+    Demo {
+        /// End after the tour instead of waiting for Ctrl-C
+        #[arg(long)]
+        yes_exit: bool,
     },
     /// Show the processes, collections, log and buffer of a running server
     Status {
@@ -94,6 +88,7 @@ pub fn run() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match line.command {
         Command::Serve { data_dir, config, options } => serve::run(&data_dir, config.as_deref(), &options),
+        Command::Demo { yes_exit } => demo::run(yes_exit),
         Command::Status { data_dir, json } => status::run(&data_dir, json),
         Command::Stop { data_dir, timeout } => stop::run(&data_dir, timeout.0),
         Command::Gc { shm_dir } => gc::run(&shm_dir),
@@ -101,20 +96,8 @@ pub fn run() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("shoal: {error}");
-        ExitCode::from(exit_code(&error))
+        ExitCode::from(exit::code(&error))
     })
-}
-
-/// The one place where errors become exit codes.
-fn exit_code(error: &Error) -> u8 {
-    match error.kind {
-        ErrorKind::InvalidParameter | ErrorKind::MissingParameter => EXIT_USAGE,
-        ErrorKind::InUse => EXIT_IN_USE,
-        ErrorKind::DiskFull => EXIT_DISK_FULL,
-        ErrorKind::Corrupt => EXIT_CORRUPT,
-        ErrorKind::Internal => EXIT_BUG,
-        _ => EXIT_FAILED,
-    }
 }
 
 /// What the running server of a data directory wrote about itself.
@@ -166,13 +149,5 @@ mod tests {
         assert_eq!((config.searchers, config.shm_bytes_max), (2, Some(1 << 30)));
         assert_eq!(config.listen, ["127.0.0.1:0", "unix:s"]);
         assert!(CommandLine::try_parse_from(["shoal", "serve", "d", "--shm-bytes-max", "much"]).is_err());
-    }
-
-    #[test]
-    fn errors_have_their_exit_codes() {
-        let codes =
-            [ErrorKind::InvalidParameter, ErrorKind::InUse, ErrorKind::DiskFull, ErrorKind::Corrupt, ErrorKind::Io]
-                .map(|kind| exit_code(&Error::new(kind, "")));
-        assert_eq!(codes, [2, 3, 4, 5, 1]);
     }
 }

@@ -16,7 +16,7 @@ use crate::shm::manifest::{CatalogCollection, Place};
 use crate::shm::readers::{self, ReaderInfo};
 use crate::sys::lock::{self, LockOwner};
 use crate::sys::procfs::{self, ProcessFacts};
-use crate::types::{Error, Result};
+use crate::types::{Error, ErrorKind, Result};
 
 /// Everything status shows; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,8 @@ struct Status {
     shm_dir: PathBuf,
     processes: Vec<ProcessStatus>,
     collections: Vec<CollectionStatus>,
+    /// Why the collections cannot be shown: the writer has not published yet.
+    collections_error: Option<String>,
     readers: Vec<ReaderInfo>,
     engine: EngineStatus,
 }
@@ -116,9 +118,14 @@ fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let mut processes: Vec<ProcessStatus> = holder.iter().map(|owner| supervisor_status(owner, now)).collect();
     processes.extend(cells.iter().map(|cell| process_status(cell, now)));
+    let (collections, collections_error) = match collections(&instance) {
+        Ok(collections) => (collections, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
     Ok(Status {
         processes,
-        collections: collections(&instance)?,
+        collections,
+        collections_error,
         readers: readers::list(&instance)?,
         engine,
         data_dir: instance.data_dir,
@@ -169,11 +176,16 @@ fn process_status(cell: &ProgressInfo, now_unix_ms: u64) -> ProcessStatus {
 fn collections(instance: &Instance) -> Result<Vec<CollectionStatus>> {
     let attachment = Attachment::open(instance)?;
     let catalog = attachment.catalog()?;
-    catalog.collections.iter().map(|entry| collection_status(&attachment, entry)).collect()
+    catalog.collections.iter().filter_map(|entry| collection_status(&attachment, entry).transpose()).collect()
 }
 
-fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Result<CollectionStatus> {
-    let view = attachment.view(entry.id, entry.cell)?;
+fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Result<Option<CollectionStatus>> {
+    let view = match attachment.view(entry.id, entry.cell) {
+        Ok(view) => view,
+        // It was dropped since the catalog was read.
+        Err(error) if error.kind == ErrorKind::CollectionNotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let manifest = &view.manifest;
     let mut files: Vec<(String, usize)> = Vec::new();
     for file in &manifest.files {
@@ -188,7 +200,7 @@ fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Resu
     let chunks = manifest.chunks.iter().map(|chunk| (chunk.place, chunk.file_bytes));
     let placed: Vec<(Place, u64)> = tables.chain(chunks).collect();
     let bytes_in = |wanted: Place| placed.iter().filter(|(place, _)| *place == wanted).map(|(_, bytes)| bytes).sum();
-    Ok(CollectionStatus {
+    Ok(Some(CollectionStatus {
         database: entry.database.clone(),
         name: entry.name.clone(),
         is_loaded: manifest.is_loaded,
@@ -199,13 +211,16 @@ fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Resu
         shm_bytes: bytes_in(Place::Shm),
         disk_mapped_bytes: bytes_in(Place::Disk),
         damage: manifest.damage.clone(),
-    })
+    }))
 }
 
 fn print(status: &Status) {
     println!("data {}, shared memory {}\n", status.data_dir.display(), status.shm_dir.display());
     print_processes(&status.processes);
-    print_collections(&status.collections);
+    match &status.collections_error {
+        Some(error) => println!("\ncollections cannot be shown: {error}"),
+        None => print_collections(&status.collections),
+    }
     let engine = &status.engine;
     println!(
         "\nlog {}, insert buffer {} of {}, shared memory: tables {}, growing {}",

@@ -20,7 +20,7 @@ pub(super) fn run(data_dir: &Path, timeout: Duration) -> Result<ExitCode> {
     let owner = owner.ok_or_else(|| {
         Error::new(ErrorKind::Unavailable, format!("{} is held, but does not say by whom; try again", path.display()))
     })?;
-    process::terminate(owner.pid)
+    process::tell(owner.pid, process::Command::Terminate)
         .map_err(|error| Error::io(format_args!("stop the server, pid {}", owner.pid), &error))?;
     let begun = Instant::now();
     let mut shown = 0;

@@ -32,6 +32,8 @@ pub const COLLECTIONS_MAX: usize = 65_536;
 pub const FILTER_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of a filter.
 pub const FILTER_DEPTH_MAX: usize = 64;
+/// Most operands and operators of a filter, elements of lists not counted: a plan takes about 100 bytes for each.
+pub const FILTER_NODES_MAX: usize = 4 << 20;
 /// Largest compiled regular expression (or `like` pattern) of a filter in bytes.
 pub const REGEX_BYTES_MAX: usize = 10 << 20;
 /// Most output fields of one request.

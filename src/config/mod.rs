@@ -1,6 +1,7 @@
 //! What may be configured, and every limit. Start at `server.rs` (what a server is told), `options.rs` (flags and file) and `limits.rs`.
 //! Uses `types` only.
 
+pub mod exit;
 mod instance;
 pub mod limits;
 mod options;

@@ -64,7 +64,18 @@ impl FilterError {
 /// At most this many bytes of a filter are repeated in an error.
 const SHOWN_BYTES_MAX: usize = 4_096;
 
+/// The text up to a byte, or to the end of the character before it.
+pub(super) fn up_to(text: &str, mut end: usize) -> &str {
+    loop {
+        match text.get(..end) {
+            Some(part) => return part,
+            None if end > text.len() => end = text.len(),
+            None => end -= 1,
+        }
+    }
+}
+
 /// The beginning of a text, on a character's boundary.
 pub(super) fn shorten(text: &str) -> &str {
-    &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
+    up_to(text, SHOWN_BYTES_MAX)
 }

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use super::Rows;
 use super::array::ArrayRow;
+use super::condition::Condition;
 use super::json;
 use super::kernels::{bits_at, narrow, narrow_any, narrow_rows, narrow_valid};
 use super::planner::Checked;
@@ -14,7 +15,6 @@ use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
 use super::sets::IntSet;
 use super::syntax::Comparison;
 use super::time;
-use super::value_test::Test;
 use crate::types::{Bitmap, ColumnView, DataType, FieldSchema, Validity, Value, Values};
 
 /// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
@@ -145,7 +145,7 @@ impl Evaluator<'_> {
                 if mask == [1] { Fixed::Always } else { Fixed::Never }
             }
             Source::Column(view) => match leaf {
-                Leaf::Scalar { test, .. } => {
+                Leaf::Scalar { test, .. } if !matches!(view.validity, Validity::None) => {
                     let Some(range) = rows.numeric_range(schema.id) else { return Fixed::Open };
                     match (constant_in(test, range), view.validity) {
                         // Nulls are neither: only where there are none does it hold for every row.
@@ -159,6 +159,9 @@ impl Evaluator<'_> {
                     (Validity::All, false) | (Validity::None, true) => Fixed::Never,
                     _ => Fixed::Open,
                 },
+                Leaf::Exists { .. } => Fixed::Open,
+                // Also what keeps the kernels off columns that are too short.
+                _ if matches!(view.validity, Validity::None) => Fixed::Never,
                 _ => Fixed::Open,
             },
         }
@@ -305,13 +308,13 @@ fn negation(is_negated: bool) -> u64 {
 }
 
 /// What a test says of every value in a file, given its smallest and largest; `None` when that depends on the value.
-fn constant_in(test: &Test, (smallest, largest): (f64, f64)) -> Option<bool> {
+fn constant_in(test: &Condition, (smallest, largest): (f64, f64)) -> Option<bool> {
     // Beyond 2^53 the statistics and the constants may have been rounded by one step.
     let below = |value: f64| if value.abs() < (1u64 << 53) as f64 { value } else { value.next_down() };
     let above = |value: f64| if value.abs() < (1u64 << 53) as f64 { value } else { value.next_up() };
     match test {
-        Test::Int { low, high } if low > high => Some(false),
-        Test::Int { low, high } => {
+        Condition::Int { low, high } if low > high => Some(false),
+        Condition::Int { low, high } => {
             let (low, high) = (*low as f64, *high as f64);
             if above(largest) < below(low) || below(smallest) > above(high) {
                 return Some(false);
@@ -322,8 +325,8 @@ fn constant_in(test: &Test, (smallest, largest): (f64, f64)) -> Option<bool> {
             is_inside.then_some(true)
         }
         // A NaN lies in no range and in no statistics: only "outside" is certain.
-        Test::Float { low, high } if largest < *low || smallest > *high => Some(false),
-        Test::IntIn(set) => match set.members() {
+        Condition::Float { low, high } if largest < *low || smallest > *high => Some(false),
+        Condition::IntIn(set) => match set.members() {
             [] => Some(false),
             [first, .., last] if above(largest) < below(*first as f64) || below(smallest) > above(*last as f64) => {
                 Some(false)
@@ -392,7 +395,7 @@ fn narrow_leaf(leaf: &Leaf, view: ColumnView<'_>, block: Block, mask: &mut [u64]
     }
 }
 
-fn narrow_scalar(test: &Test, view: ColumnView<'_>, block: Block, mask: &mut [u64], negate: u64) {
+fn narrow_scalar(test: &Condition, view: ColumnView<'_>, block: Block, mask: &mut [u64], negate: u64) {
     let rows = block.start..block.end;
     match view.values {
         Values::BoolBits { bits, offset } => {
@@ -409,14 +412,14 @@ fn narrow_scalar(test: &Test, view: ColumnView<'_>, block: Block, mask: &mut [u6
         Values::Int64(values) => narrow_ints(&values[rows], test, mask, negate),
         Values::Float(values) => match test {
             // The plan rounded the range's ends to what the column can hold.
-            Test::Float { low, high } => {
+            Condition::Float { low, high } => {
                 let (low, high) = (*low as f32, *high as f32);
                 narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
             }
             _ => narrow(&values[rows], mask, negate, |value| test.float(value.into())),
         },
         Values::Double(values) => match test {
-            Test::Float { low, high } => {
+            Condition::Float { low, high } => {
                 let (low, high) = (*low, *high);
                 narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
             }
@@ -425,7 +428,7 @@ fn narrow_scalar(test: &Test, view: ColumnView<'_>, block: Block, mask: &mut [u6
         Values::Text { .. } => {
             let is_negated = negate != 0;
             match test {
-                Test::TextEqual(text) => {
+                Condition::TextEqual(text) => {
                     let text = text.as_bytes();
                     narrow_rows(mask, |row| (view.text(block.start + row) == text) ^ is_negated);
                 }
@@ -458,9 +461,9 @@ macro_rules! integer {
 
 integer!(i8, i16, i32, i64);
 
-fn narrow_ints<T: Integer>(values: &[T], test: &Test, mask: &mut [u64], negate: u64) {
+fn narrow_ints<T: Integer>(values: &[T], test: &Condition, mask: &mut [u64], negate: u64) {
     match test {
-        Test::Int { low, high } => {
+        Condition::Int { low, high } => {
             let (low, high) = ((*low).max(T::SMALLEST), (*high).min(T::LARGEST));
             match low.cmp(&high) {
                 Ordering::Greater => mask.iter_mut().for_each(|word| *word &= negate),
@@ -482,7 +485,7 @@ fn narrow_ints<T: Integer>(values: &[T], test: &Test, mask: &mut [u64], negate: 
                 }
             }
         }
-        Test::IntIn(set) => narrow_members(values, set, mask, negate),
+        Condition::IntIn(set) => narrow_members(values, set, mask, negate),
         _ => narrow(values, mask, negate, |value| test.int(value.into())),
     }
 }
@@ -493,5 +496,13 @@ fn narrow_members<T: Integer>(values: &[T], set: &IntSet, mask: &mut [u64], nega
         let members: Vec<T> = few.iter().filter(is_possible).map(|member| T::of(*member)).collect();
         return narrow_any(values, mask, negate, &members);
     }
-    narrow_rows(mask, |row| set.contains(values[row].into()) ^ (negate != 0));
+    let Some(may_contain) = set.prefilter() else {
+        return narrow(values, mask, negate, |value| set.contains(value.into()));
+    };
+    let mut members = [0; BLOCK_WORDS];
+    let members = &mut members[..mask.len()];
+    members.copy_from_slice(mask);
+    narrow(values, members, 0, |value| may_contain(value.into()));
+    narrow_rows(members, |row| set.contains(values[row].into()));
+    mask.iter_mut().zip(members).for_each(|(word, members)| *word &= *members ^ negate);
 }

@@ -114,6 +114,7 @@ fn pack(passes: &[u8; 64]) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -59,7 +59,7 @@ impl<'a> Lexer<'a> {
 
     /// An error at a byte of the text, with line and column as Milvus' parser gives them.
     pub(super) fn error_at(&self, position: usize, message: impl std::fmt::Display) -> FilterError {
-        let before = &self.text[..self.text.floor_char_boundary(position)];
+        let before = super::error::up_to(self.text, position);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&character| character != '\n').count();
         FilterError::expression(format!("line {line}:{column} {message}"))
@@ -106,7 +106,7 @@ impl<'a> Lexer<'a> {
             [(["is not null", "IS NOT NULL"], Token::IsNotNull), (["is null", "IS NULL"], Token::IsNull)]
         {
             for word in words {
-                if rest.starts_with(word) && !rest.as_bytes().get(word.len()).is_some_and(|byte| is_part(byte)) {
+                if rest.starts_with(word) && !rest.as_bytes().get(word.len()).is_some_and(is_part) {
                     self.position += word.len();
                     return token;
                 }
@@ -296,6 +296,7 @@ fn digits(rest: &mut &[u8], count: usize, radix: u32) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

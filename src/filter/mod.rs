@@ -2,6 +2,7 @@
 //! Uses `types`, `config`; does no I/O and never recurses on input. Invariant: a plan that was made evaluates without error.
 
 mod array;
+mod condition;
 mod error;
 mod evaluate;
 mod json;
@@ -17,9 +18,9 @@ mod sets;
 mod syntax;
 mod time;
 mod typing;
-mod value_test;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
 pub use array::{ArrayRow, Element};

@@ -6,7 +6,7 @@ use super::literal::Literal;
 use super::syntax::{
     ArithmeticOp, Comparison, ContainsKind, ListItem, MatchKind, Node, NodeId, PathStep, PrefixOp, Span, Syntax,
 };
-use crate::config::limits::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX};
+use crate::config::limits::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_NODES_MAX};
 
 /// How tightly operators bind; larger is tighter.
 mod binding {
@@ -274,6 +274,11 @@ impl<'a> Parser<'a> {
     /// A prefix operator with its operand, or a primary.
     fn operand(&mut self) -> Result<NodeId, FilterError> {
         let start = self.span.start;
+        if self.nodes.len() >= FILTER_NODES_MAX {
+            return Err(FilterError::expression(format!(
+                "the expression has more than {FILTER_NODES_MAX} operands and operators; write long chains of == as in [...]"
+            )));
+        }
         let operator = match self.token {
             Token::Symbol("+") => PrefixOp::Plus,
             Token::Symbol("-") => PrefixOp::Minus,

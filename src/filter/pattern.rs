@@ -126,6 +126,7 @@ fn compile(regex: &str, pattern: &str) -> Result<Regex, FilterError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::condition::Condition;
 use super::error::FilterError;
 use super::planner::{self, Checked};
 use super::predicate::{self, Leaf, Predicate, PredicateId};
-use super::value_test::Test;
 use super::{Rows, Templates, evaluate, parser};
 use crate::types::{Bitmap, CollectionSchema, FieldId, FieldSchema, Keys, Value};
 
@@ -127,7 +127,7 @@ fn sample(bitmap: &mut Bitmap, share: f64) {
 }
 
 /// The test of a leaf that is one of the primary key.
-fn key_test<'a>(checked: &'a Checked, id: PredicateId, key: FieldId) -> Option<&'a Test> {
+fn key_test(checked: &Checked, id: PredicateId, key: FieldId) -> Option<&Condition> {
     match &checked.predicates[id as usize] {
         Predicate::Leaf { leaf: Leaf::Scalar { field, test }, is_negated: false }
             if checked.fields[usize::from(*field)].id == key =>
@@ -148,10 +148,10 @@ fn primary_keys(checked: &Checked, key: FieldId) -> Option<Keys> {
         root = only;
     }
     match key_test(checked, root, key)? {
-        Test::Int { low, high } if low == high => Some(Keys::Int(vec![*low])),
-        Test::IntIn(set) => Some(Keys::Int(set.members().to_vec())),
-        Test::TextEqual(text) => Some(Keys::Text(vec![text.to_string()])),
-        Test::TextIn(set) => Some(Keys::Text(set.members().iter().map(|member| member.to_string()).collect())),
+        Condition::Int { low, high } if low == high => Some(Keys::Int(vec![*low])),
+        Condition::IntIn(set) => Some(Keys::Int(set.members().to_vec())),
+        Condition::TextEqual(text) => Some(Keys::Text(vec![text.to_string()])),
+        Condition::TextIn(set) => Some(Keys::Text(set.members().iter().map(|member| member.to_string()).collect())),
         _ => None,
     }
 }
@@ -176,23 +176,23 @@ fn primary_key_bounds(checked: &Checked, key: FieldId) -> Option<KeyBounds> {
     bounds
 }
 
-fn test_bounds(test: &Test) -> Option<KeyBounds> {
+fn test_bounds(test: &Condition) -> Option<KeyBounds> {
     let text = |bound: &Bound<Box<str>>| bound.as_ref().map(|text| Value::Text(text.to_string()));
     Some(match test {
-        Test::Int { low, high } => KeyBounds {
+        Condition::Int { low, high } => KeyBounds {
             low: if *low == i64::MIN { Bound::Unbounded } else { Bound::Included(Value::Int(*low)) },
             high: if *high == i64::MAX { Bound::Unbounded } else { Bound::Included(Value::Int(*high)) },
         },
-        Test::IntIn(set) => KeyBounds {
+        Condition::IntIn(set) => KeyBounds {
             low: Bound::Included(Value::Int(*set.members().first()?)),
             high: Bound::Included(Value::Int(*set.members().last()?)),
         },
-        Test::TextEqual(only) => {
+        Condition::TextEqual(only) => {
             let only = Bound::Included(Value::Text(only.to_string()));
             KeyBounds { low: only.clone(), high: only }
         }
-        Test::TextRange { low, high } => KeyBounds { low: text(low), high: text(high) },
-        Test::TextIn(set) => KeyBounds {
+        Condition::TextRange { low, high } => KeyBounds { low: text(low), high: text(high) },
+        Condition::TextIn(set) => KeyBounds {
             low: Bound::Included(Value::Text(set.members().first()?.to_string())),
             high: Bound::Included(Value::Text(set.members().last()?.to_string())),
         },

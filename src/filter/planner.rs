@@ -1,5 +1,6 @@
 //! Nodes to predicates: names resolved, types checked, constants folded, in one loop over the nodes.
 
+use super::condition::{ArrayCondition, Condition, JsonCondition, ValueSet};
 use super::error::FilterError;
 use super::lexer::Lexer;
 use super::literal::Literal;
@@ -10,7 +11,6 @@ use super::syntax::{
 };
 use super::time::{self, Interval};
 use super::typing::{self, ArithmeticRef, ColumnRef, Constant, RangeEnd, SignedLeaf};
-use super::value_test::{ArrayTest, JsonTest, Test, ValueSet};
 use super::{TemplateValue, Templates};
 use crate::types::{CollectionSchema, DataType, FieldSchema};
 
@@ -27,14 +27,18 @@ pub(super) struct Checked {
 enum Operand {
     Constant(Constant),
     Column(ColumnRef),
-    Arithmetic(ArithmeticRef),
+    Arithmetic(Box<ArithmeticRef>),
     Length(ColumnRef),
     Predicate(PredicateId),
     Sample { factor: f64, predicate: Option<PredicateId> },
     Instant(i64),
     Interval(Interval),
-    Moved { column: ColumnRef, by: Interval },
+    Moved { column: ColumnRef, by: Box<Interval> },
 }
+
+// With these sizes a filter of FILTER_NODES_MAX nodes is planned in about half a gigabyte.
+const _: () = assert!(size_of::<Option<Operand>>() <= 48 && size_of::<(Node, Span)>() <= 48);
+const _: () = assert!(size_of::<Predicate>() <= 64);
 
 /// Checks a parsed filter.
 pub(super) fn check(
@@ -158,11 +162,10 @@ impl Planner<'_> {
         };
         match field.data_type {
             DataType::Json => {}
-            DataType::Array => {
-                if path.iter().any(|step| step.is_quoted || step.index.is_none()) || path.len() > 1 {
-                    return error("can only access array field with integer index");
-                }
+            DataType::Array if path.len() > 1 || path.iter().any(|step| step.is_quoted) => {
+                return error("can only access array field with integer index");
             }
+            DataType::Array => {}
             other if !path.is_empty() => {
                 return error(format!("{} data type not supported accessed with []", other.name()));
             }
@@ -226,19 +229,17 @@ impl Planner<'_> {
             _ if operator == ArithmeticOp::Power => {
                 error(format!("power can only apply on constants: {}", Lexer::shown(self.text, span)))
             }
-            (Operand::Column(column), Operand::Constant(operand)) => {
-                ArithmeticRef::new(column, operator, &operand).map(Operand::Arithmetic)
-            }
+            (Operand::Column(column), Operand::Constant(operand)) => arithmetic_operand(column, operator, &operand),
             (Operand::Constant(operand), Operand::Column(column)) => match operator {
                 ArithmeticOp::Subtract | ArithmeticOp::Divide | ArithmeticOp::Modulo => {
                     error("module field is not yet supported")
                 }
-                _ => ArithmeticRef::new(column, operator, &operand).map(Operand::Arithmetic),
+                _ => arithmetic_operand(column, operator, &operand),
             },
             (Operand::Column(column), Operand::Interval(by)) if column.data_type == DataType::Timestamptz => {
                 match operator {
-                    ArithmeticOp::Add => Ok(Operand::Moved { column, by }),
-                    ArithmeticOp::Subtract => Ok(Operand::Moved { column, by: by.negated() }),
+                    ArithmeticOp::Add => Ok(Operand::Moved { column, by: Box::new(by) }),
+                    ArithmeticOp::Subtract => Ok(Operand::Moved { column, by: Box::new(by.negated()) }),
                     _ => error("an interval can only be added to or subtracted from a timestamp"),
                 }
             }
@@ -354,7 +355,7 @@ impl Planner<'_> {
             _ => return error(format!("the pattern of {name} must be a string literal or template variable")),
         };
         let pattern = if kind == MatchKind::Like { Pattern::like(&pattern)? } else { Pattern::regex(&pattern)? };
-        let leaf = column.scalar_leaf(Test::Pattern(pattern));
+        let leaf = column.scalar_leaf(Condition::Pattern(pattern));
         Ok(self.leaf((leaf, kind == MatchKind::NotRegex)))
     }
 
@@ -461,7 +462,7 @@ impl Planner<'_> {
             return Ok(Operand::Predicate(self.push(Predicate::Constant(kind == ContainsKind::All))));
         }
         let (DataType::Array, Some(element_type)) = (column.data_type, column.element_type) else {
-            let leaf = column.json_leaf(JsonTest::Contains(kind, Box::new(ValueSet::new(values))));
+            let leaf = column.json_leaf(JsonCondition::Contains(kind, Box::new(ValueSet::new(values))));
             return Ok(self.leaf((leaf, false)));
         };
         for value in &mut values {
@@ -474,7 +475,7 @@ impl Planner<'_> {
                 )),
             })?;
         }
-        let leaf = column.array_leaf(element_type, ArrayTest::Contains(kind, Box::new(ValueSet::new(values))));
+        let leaf = column.array_leaf(element_type, ArrayCondition::Contains(kind, Box::new(ValueSet::new(values))));
         Ok(self.leaf((leaf, false)))
     }
 
@@ -546,6 +547,10 @@ impl Planner<'_> {
     }
 }
 
+fn arithmetic_operand(column: ColumnRef, operator: ArithmeticOp, operand: &Constant) -> Result<Operand, FilterError> {
+    Ok(Operand::Arithmetic(Box::new(ArithmeticRef::new(column, operator, operand)?)))
+}
+
 fn constant(value: Literal) -> Operand {
     Operand::Constant(Constant { value, is_template: false })
 }
@@ -574,9 +579,9 @@ fn compare_constant(
             let (low, high) = typing::int_range(comparison, length);
             let leaf = match (column.data_type, column.element_type) {
                 (DataType::Array, Some(element_type)) => {
-                    column.array_leaf(element_type, ArrayTest::Length { low, high })
+                    column.array_leaf(element_type, ArrayCondition::Length { low, high })
                 }
-                _ => column.json_leaf(JsonTest::Length { low, high }),
+                _ => column.json_leaf(JsonCondition::Length { low, high }),
             };
             Ok((leaf, is_negated))
         }
@@ -610,7 +615,7 @@ fn compare_instant(operand: Operand, comparison: Comparison, instant: i64) -> Re
     let is_negated = comparison == Comparison::NotEqual;
     let (column, by) = match operand {
         Operand::Column(column) => (column, Interval::default()),
-        Operand::Moved { column, by } => (column, by),
+        Operand::Moved { column, by } => (column, *by),
         _ => return error("a timestamp can only be compared with a timestamptz field"),
     };
     if column.data_type != DataType::Timestamptz {
@@ -623,10 +628,10 @@ fn compare_instant(operand: Operand, comparison: Comparison, instant: i64) -> Re
     let field = column.field;
     if by.months != 0 {
         let (low, high) = typing::int_range(comparison, instant);
-        return Ok((Leaf::Moved { field, by, test: Test::Int { low, high } }, is_negated));
+        return Ok((Leaf::Moved { field, by, test: Box::new(Condition::Int { low, high }) }, is_negated));
     }
     let (low, high) = typing::int_range(comparison, instant.saturating_sub(by.microseconds));
-    Ok((Leaf::Scalar { field, test: Test::Int { low, high } }, is_negated))
+    Ok((Leaf::Scalar { field, test: Condition::Int { low, high } }, is_negated))
 }
 
 /// A template value as a constant; `None` for what no constant can be.

@@ -4,10 +4,10 @@
 //! matches every part and an `or` when it matches any, so evaluation needs one bitmap, "is TRUE", instead of two:
 //! only a leaf has to tell FALSE from UNKNOWN.
 
+use super::condition::{ArrayCondition, Condition, JsonCondition};
 use super::sets::{IntSet, TextSet};
 use super::syntax::{Comparison, PathStep};
 use super::time::Interval;
-use super::value_test::{ArrayTest, JsonTest, Test};
 use crate::types::DataType;
 
 /// A predicate's place in the vector; children come before their parents.
@@ -35,17 +35,17 @@ pub(super) enum Predicate {
 #[derive(Clone, Debug)]
 pub(super) enum Leaf {
     /// Of a scalar column.
-    Scalar { field: FieldIndex, test: Test },
+    Scalar { field: FieldIndex, test: Condition },
     /// Of a timestamp moved by an interval with months, whose length depends on the row.
-    Moved { field: FieldIndex, by: Interval, test: Test },
+    Moved { field: FieldIndex, by: Interval, test: Box<Condition> },
     /// Between two columns.
     Columns { left: FieldIndex, comparison: Comparison, right: FieldIndex },
     /// Of the value at a path.
-    Json { field: FieldIndex, path: Box<[PathStep]>, test: JsonTest },
+    Json { field: FieldIndex, path: Box<[PathStep]>, test: Box<JsonCondition> },
     /// Whether there is anything at a path; never UNKNOWN.
     Exists { field: FieldIndex, path: Box<[PathStep]> },
     /// Of an array column.
-    Array { field: FieldIndex, element_type: DataType, test: ArrayTest },
+    Array { field: FieldIndex, element_type: DataType, test: Box<ArrayCondition> },
     /// Whether a row is null; never UNKNOWN.
     Null { field: FieldIndex },
 }
@@ -56,13 +56,13 @@ impl Leaf {
         match self {
             Leaf::Null { .. } => 1,
             Leaf::Scalar { test, .. } => match test {
-                Test::Bool { .. } => 1,
-                Test::Int { .. } | Test::Float { .. } => 2,
-                Test::IntArithmetic { .. } | Test::FloatArithmetic { .. } => 3,
-                Test::IntIn(_) | Test::FloatIn(_) => 6,
-                Test::TextEqual(_) | Test::TextRange { .. } => 10,
-                Test::TextIn(_) => 20,
-                Test::Pattern(_) => 60,
+                Condition::Bool { .. } => 1,
+                Condition::Int { .. } | Condition::Float { .. } => 2,
+                Condition::IntArithmetic { .. } | Condition::FloatArithmetic { .. } => 3,
+                Condition::IntIn(_) | Condition::FloatIn(_) => 6,
+                Condition::TextEqual(_) | Condition::TextRange { .. } => 10,
+                Condition::TextIn(_) => 20,
+                Condition::Pattern(_) => 60,
             },
             Leaf::Columns { .. } => 10,
             Leaf::Moved { .. } => 20,
@@ -144,12 +144,12 @@ fn merge_children(predicates: &mut [Predicate], children: Box<[PredicateId]>, of
         });
         group.count += 1;
         if let Predicate::Leaf { leaf: Leaf::Scalar { test, .. }, .. } = &predicates[child as usize] {
-            group.is_text = matches!(test, Test::TextEqual(_) | Test::TextIn(_));
+            group.is_text = matches!(test, Condition::TextEqual(_) | Condition::TextIn(_));
             match test {
-                Test::Int { low, .. } => group.ints.push(*low),
-                Test::IntIn(set) => group.ints.extend_from_slice(set.members()),
-                Test::TextEqual(text) => group.texts.push(text.clone()),
-                Test::TextIn(set) => group.texts.extend_from_slice(set.members()),
+                Condition::Int { low, .. } => group.ints.push(*low),
+                Condition::IntIn(set) => group.ints.extend_from_slice(set.members()),
+                Condition::TextEqual(text) => group.texts.push(text.clone()),
+                Condition::TextIn(set) => group.texts.extend_from_slice(set.members()),
                 _ => {}
             }
         }
@@ -157,9 +157,9 @@ fn merge_children(predicates: &mut [Predicate], children: Box<[PredicateId]>, of
     for (field, group) in groups.into_iter().enumerate() {
         let Some(group) = group.filter(|group| group.count > 1) else { continue };
         let test = if group.is_text {
-            Test::TextIn(Box::new(TextSet::new(group.texts)))
+            Condition::TextIn(Box::new(TextSet::new(group.texts)))
         } else {
-            Test::IntIn(Box::new(IntSet::new(group.ints)))
+            Condition::IntIn(Box::new(IntSet::new(group.ints)))
         };
         let leaf = Leaf::Scalar { field: field as FieldIndex, test };
         predicates[group.first as usize] = Predicate::Leaf { leaf, is_negated: of_negated };
@@ -171,8 +171,8 @@ fn merge_children(predicates: &mut [Predicate], children: Box<[PredicateId]>, of
 fn equality_field(predicate: &Predicate, of_negated: bool) -> Option<FieldIndex> {
     match predicate {
         Predicate::Leaf { leaf: Leaf::Scalar { field, test }, is_negated } if *is_negated == of_negated => match test {
-            Test::Int { low, high } if low == high => Some(*field),
-            Test::IntIn(_) | Test::TextEqual(_) | Test::TextIn(_) => Some(*field),
+            Condition::Int { low, high } if low == high => Some(*field),
+            Condition::IntIn(_) | Condition::TextEqual(_) | Condition::TextIn(_) => Some(*field),
             _ => None,
         },
         _ => None,

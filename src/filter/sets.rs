@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 
 /// Up to this many integers are compared one after the other: that loop vectorises, a hash table does not.
-/// Measured with benches/filter.rs: 16 comparisons cost about as much as one probe.
-pub(super) const FEW_MAX: usize = 16;
+/// Measured with benches/filter.rs: 32 comparisons cost about as much as one probe.
+pub(super) const FEW_MAX: usize = 32;
 
 /// A bitmap is used when it needs at most this many bits per member.
 const BITS_PER_MEMBER_MAX: u64 = 128;
@@ -22,12 +22,18 @@ enum IntForm {
     Few,
     /// One bit per integer between the smallest and the largest member.
     Bits(Box<[u64]>),
-    /// Open addressing, linear probing; slots hold the place in `members` + 1, 0 = free.
-    Table {
-        slots: Box<[u32]>,
-        mask: u64,
-        factor: u64,
-    },
+    Table(IntTable),
+}
+
+/// Open addressing with linear probing behind a bitmap that says no to most values without a branch.
+#[derive(Clone, Debug)]
+struct IntTable {
+    /// Sixteen bits per member; the bit of every member's hash is set.
+    bits: Box<[u64]>,
+    /// Place in the members + 1, 0 = free.
+    slots: Box<[u32]>,
+    /// Random and odd: nobody can choose keys that all fall into one run.
+    factor: u64,
 }
 
 impl IntSet {
@@ -46,7 +52,7 @@ impl IntSet {
                 }
                 IntForm::Bits(bits.into())
             }
-            many => int_table(many),
+            many => IntForm::Table(IntTable::new(many)),
         };
         IntSet { members, form }
     }
@@ -70,40 +76,74 @@ impl IntSet {
                 let bit = value.wrapping_sub(self.members[0]) as u64;
                 bits.get((bit / 64) as usize).is_some_and(|word| word >> (bit % 64) & 1 == 1)
             }
-            IntForm::Table { slots, mask, factor } => {
-                let mut slot = int_slot(value, *factor, *mask);
-                loop {
-                    match slots[slot as usize] {
-                        0 => return false,
-                        place if self.members[place as usize - 1] == value => return true,
-                        _ => slot = (slot + 1) & mask,
-                    }
-                }
+            IntForm::Table(table) => table.may_contain(value) && table.contains(value, &self.members),
+        }
+    }
+
+    /// `false` only of values that are no members; cheap and without branches, where there is such a test.
+    #[inline]
+    pub(super) fn prefilter(&self) -> Option<impl Fn(i64) -> bool + '_> {
+        match &self.form {
+            IntForm::Table(table) => Some(|value| table.may_contain(value)),
+            _ => None,
+        }
+    }
+}
+
+impl IntTable {
+    fn new(members: &[i64]) -> IntTable {
+        let factor = RandomState::new().hash_one(members.len()) | 1;
+        let bits = vec![0u64; (members.len() / 4).next_power_of_two().max(2)].into();
+        // At most half full, so that a probe for an absent value ends soon.
+        let slots = vec![0u32; (members.len() * 2).next_power_of_two()].into();
+        let mut table = IntTable { bits, slots, factor };
+        for (place, member) in members.iter().enumerate() {
+            let (word, bit) = table.bit(*member);
+            table.bits[word] |= 1 << bit;
+            let mut slot = table.slot(*member);
+            while table.slots[slot] != 0 {
+                slot = (slot + 1) % table.slots.len();
+            }
+            table.slots[slot] = place as u32 + 1;
+        }
+        table
+    }
+
+    /// The high bits of a product depend on all bits of the value.
+    #[inline]
+    fn hash(&self, value: i64) -> u64 {
+        let mixed = (value as u64 ^ self.factor.rotate_left(32)).wrapping_mul(self.factor);
+        (mixed ^ mixed >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    #[inline]
+    fn bit(&self, value: i64) -> (usize, u32) {
+        let hash = self.hash(value);
+        ((hash >> 40) as usize & (self.bits.len() - 1), (hash >> 34) as u32 & 63)
+    }
+
+    #[inline]
+    fn slot(&self, value: i64) -> usize {
+        (self.hash(value) >> 32) as usize & (self.slots.len() - 1)
+    }
+
+    #[inline]
+    fn may_contain(&self, value: i64) -> bool {
+        let (word, bit) = self.bit(value);
+        self.bits[word] >> bit & 1 == 1
+    }
+
+    #[inline]
+    fn contains(&self, value: i64, members: &[i64]) -> bool {
+        let mut slot = self.slot(value);
+        loop {
+            match self.slots[slot] {
+                0 => return false,
+                place if members[place as usize - 1] == value => return true,
+                _ => slot = (slot + 1) & (self.slots.len() - 1),
             }
         }
     }
-}
-
-fn int_table(members: &[i64]) -> IntForm {
-    // At most half full, so that a probe for an absent value ends soon. The factor is random: nobody can choose keys
-    // that all fall into one run.
-    let mask = (members.len() * 2).next_power_of_two() as u64 - 1;
-    let factor = RandomState::new().hash_one(members.len()) | 1;
-    let mut slots = vec![0u32; mask as usize + 1];
-    for (place, member) in members.iter().enumerate() {
-        let mut slot = int_slot(*member, factor, mask);
-        while slots[slot as usize] != 0 {
-            slot = (slot + 1) & mask;
-        }
-        slots[slot as usize] = place as u32 + 1;
-    }
-    IntForm::Table { slots: slots.into(), mask, factor }
-}
-
-#[inline]
-fn int_slot(value: i64, factor: u64, mask: u64) -> u64 {
-    let product = u128::from((value as u64) ^ factor) * u128::from(factor | 0x9E37_79B9_0000_0001);
-    ((product >> 64) as u64 ^ product as u64) & mask
 }
 
 /// A set of floating-point numbers; NaN is never a member, both zeros are one.
@@ -147,7 +187,8 @@ fn float_bits(value: f64) -> i64 {
 pub(super) struct TextSet {
     /// Ascending, each once.
     members: Box<[Box<str>]>,
-    slots: Box<[u32]>,
+    /// The high half of a member's hash and its place + 1, 0 = free.
+    slots: Box<[(u32, u32)]>,
     mask: u64,
     seed: u64,
     /// Bit `length % 64` is set when a member has such a length: most rows stop here.
@@ -161,15 +202,16 @@ impl TextSet {
         members.dedup();
         let mask = (members.len() * 2 + 1).next_power_of_two() as u64 - 1;
         let seed = RandomState::new().hash_one(members.len());
-        let mut slots = vec![0u32; mask as usize + 1];
+        let mut slots = vec![(0, 0); mask as usize + 1];
         let mut lengths = 0;
         for (place, member) in members.iter().enumerate() {
             lengths |= 1 << (member.len() % 64);
-            let mut slot = text_hash(member.as_bytes(), seed) & mask;
-            while slots[slot as usize] != 0 {
+            let hash = text_hash(member.as_bytes(), seed);
+            let mut slot = hash & mask;
+            while slots[slot as usize].1 != 0 {
                 slot = (slot + 1) & mask;
             }
-            slots[slot as usize] = place as u32 + 1;
+            slots[slot as usize] = ((hash >> 32) as u32, place as u32 + 1);
         }
         TextSet { members: members.into(), slots: slots.into(), mask, seed, lengths }
     }
@@ -185,11 +227,13 @@ impl TextSet {
         if self.lengths >> (value.len() % 64) & 1 == 0 {
             return false;
         }
-        let mut slot = text_hash(value, self.seed) & self.mask;
+        let hash = text_hash(value, self.seed);
+        let tag = (hash >> 32) as u32;
+        let mut slot = hash & self.mask;
         loop {
             match self.slots[slot as usize] {
-                0 => return false,
-                place if self.members[place as usize - 1].as_bytes() == value => return true,
+                (_, 0) => return false,
+                (other, place) if other == tag && self.members[place as usize - 1].as_bytes() == value => return true,
                 _ => slot = (slot + 1) & self.mask,
             }
         }
@@ -208,12 +252,21 @@ fn text_hash(bytes: &[u8], seed: u64) -> u64 {
     for word in words {
         hash = fold(hash, u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    fold(hash, u64::from_le_bytes(last))
+    // The last bytes overlap those before them: copying so few of them one by one would cost more than the hash.
+    let last = match (bytes.last_chunk::<8>(), rest.first_chunk::<4>(), rest.last_chunk::<4>(), rest) {
+        (Some(last), ..) => u64::from_le_bytes(*last),
+        (None, Some(first), Some(last), _) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+        }
+        (.., [first, .., last]) => u64::from(*first) | u64::from(rest[rest.len() / 2]) << 8 | u64::from(*last) << 16,
+        (.., [only]) => u64::from(*only),
+        _ => 0,
+    };
+    fold(hash, last)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

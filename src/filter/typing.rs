@@ -2,12 +2,12 @@
 
 use std::ops::Bound;
 
+use super::condition::{ArrayCondition, Condition, JsonCondition, NumberRange, ValueSet};
 use super::error::FilterError;
 use super::literal::Literal;
 use super::predicate::{FieldIndex, Leaf};
 use super::sets::{FloatSet, IntSet, TextSet};
 use super::syntax::{ArithmeticOp, Comparison, PathStep};
-use super::value_test::{ArrayTest, JsonTest, Test, ValueSet};
 use crate::types::DataType;
 
 /// A leaf and whether its opposite is meant.
@@ -60,27 +60,27 @@ impl ColumnRef {
     }
 
     /// The leaf that asks a scalar test of this column or element.
-    pub(super) fn scalar_leaf(&self, test: Test) -> Leaf {
+    pub(super) fn scalar_leaf(&self, test: Condition) -> Leaf {
         match (self.data_type, self.element_type) {
             (DataType::Json, _) => {
-                Leaf::Json { field: self.field, path: self.path.clone(), test: JsonTest::Scalar(test) }
+                Leaf::Json { field: self.field, path: self.path.clone(), test: Box::new(JsonCondition::Scalar(test)) }
             }
             (DataType::Array, Some(element_type)) => {
                 let index = self.path.first().and_then(|step| step.index).unwrap_or(usize::MAX);
-                self.array_leaf(element_type, ArrayTest::Element { index, test })
+                self.array_leaf(element_type, ArrayCondition::Element { index, test })
             }
             _ => Leaf::Scalar { field: self.field, test },
         }
     }
 
     /// The leaf that asks a test of the value at this column's path.
-    pub(super) fn json_leaf(&self, test: JsonTest) -> Leaf {
-        Leaf::Json { field: self.field, path: self.path.clone(), test }
+    pub(super) fn json_leaf(&self, test: JsonCondition) -> Leaf {
+        Leaf::Json { field: self.field, path: self.path.clone(), test: Box::new(test) }
     }
 
     /// The leaf that asks a test of a whole array.
-    pub(super) fn array_leaf(&self, element_type: DataType, test: ArrayTest) -> Leaf {
-        Leaf::Array { field: self.field, element_type, test }
+    pub(super) fn array_leaf(&self, element_type: DataType, test: ArrayCondition) -> Leaf {
+        Leaf::Array { field: self.field, element_type, test: Box::new(test) }
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn compare_column(
         && matches!(comparison, Comparison::Equal | Comparison::NotEqual)
     {
         let list = list.iter().map(|value| cast(element_type, value)).collect::<Result<Box<[_]>, _>>()?;
-        return Ok((column.array_leaf(element_type, ArrayTest::Equal(list)), comparison == Comparison::NotEqual));
+        return Ok((column.array_leaf(element_type, ArrayCondition::Equal(list)), comparison == Comparison::NotEqual));
     }
     column.check_is_scalar()?;
     if column.data_type == DataType::Json {
@@ -155,26 +155,26 @@ fn cast(data_type: DataType, value: &Literal) -> Result<Literal, FilterError> {
 }
 
 /// The test of a comparison with a constant of the column's type.
-fn scalar_test(data_type: DataType, comparison: Comparison, value: &Literal) -> Result<(Test, bool), FilterError> {
+fn scalar_test(data_type: DataType, comparison: Comparison, value: &Literal) -> Result<(Condition, bool), FilterError> {
     let is_negated = comparison == Comparison::NotEqual;
     Ok(match value {
         Literal::Bool(value) => (bool_test(comparison, *value)?, is_negated),
         Literal::Int(value) => {
             let (low, high) = int_range(comparison, *value);
-            (Test::Int { low, high }, is_negated)
+            (Condition::Int { low, high }, is_negated)
         }
         Literal::Float(value) => {
             let (low, high) = float_range(data_type == DataType::Float, comparison, *value);
-            (Test::Float { low, high }, is_negated)
+            (Condition::Float { low, high }, is_negated)
         }
         Literal::Text(text) => (text_test(comparison, text), is_negated),
         Literal::List(_) => return Err(cast_error(data_type, value)),
     })
 }
 
-fn bool_test(comparison: Comparison, value: bool) -> Result<Test, FilterError> {
+fn bool_test(comparison: Comparison, value: bool) -> Result<Condition, FilterError> {
     match comparison {
-        Comparison::Equal | Comparison::NotEqual => Ok(Test::Bool { if_true: value, if_false: !value }),
+        Comparison::Equal | Comparison::NotEqual => Ok(Condition::Bool { if_true: value, if_false: !value }),
         _ => Err(FilterError::expression("invalid range operations on boolean expr")),
     }
 }
@@ -208,36 +208,35 @@ pub(super) fn float_range(is_single: bool, comparison: Comparison, value: f64) -
     }
 }
 
-fn text_test(comparison: Comparison, text: &str) -> Test {
+fn text_test(comparison: Comparison, text: &str) -> Condition {
     let text: Box<str> = text.into();
     let (low, high) = match comparison {
-        Comparison::Equal | Comparison::NotEqual => return Test::TextEqual(text),
+        Comparison::Equal | Comparison::NotEqual => return Condition::TextEqual(text),
         Comparison::Less => (Bound::Unbounded, Bound::Excluded(text)),
         Comparison::LessEqual => (Bound::Unbounded, Bound::Included(text)),
         Comparison::Greater => (Bound::Excluded(text), Bound::Unbounded),
         Comparison::GreaterEqual => (Bound::Included(text), Bound::Unbounded),
     };
-    Test::TextRange { low, high }
+    Condition::TextRange { low, high }
 }
 
-/// The integer and float ranges that a number at a JSON path is held against.
-pub(super) fn number_ranges(comparison: Comparison, value: &Literal) -> Option<(Option<(i64, i64)>, (f64, f64))> {
+/// The range that a number at a JSON path is held against.
+pub(super) fn number_range(comparison: Comparison, value: &Literal) -> Option<NumberRange> {
     let ints = if let Literal::Int(value) = value { Some(int_range(comparison, *value)) } else { None };
-    Some((ints, float_range(false, comparison, value.number()?)))
+    Some(NumberRange { ints, floats: float_range(false, comparison, value.number()?) })
 }
 
 fn compare_json(column: &ColumnRef, comparison: Comparison, value: &Literal) -> Result<SignedLeaf, FilterError> {
     let is_negated = comparison == Comparison::NotEqual;
     let test = match value {
-        Literal::Bool(value) => JsonTest::Scalar(bool_test(comparison, *value)?),
-        Literal::Text(text) => JsonTest::Scalar(text_test(comparison, text)),
+        Literal::Bool(value) => JsonCondition::Scalar(bool_test(comparison, *value)?),
+        Literal::Text(text) => JsonCondition::Scalar(text_test(comparison, text)),
         Literal::List(_) if !matches!(comparison, Comparison::Equal | Comparison::NotEqual) => {
             return Err(FilterError::expression("comparisons between JSON and Array are not supported"));
         }
-        Literal::List(_) => JsonTest::List(value.clone()),
+        Literal::List(_) => JsonCondition::List(value.clone()),
         number => {
-            let (ints, floats) = number_ranges(comparison, number).ok_or_else(|| cast_error(DataType::Json, number))?;
-            JsonTest::Number { ints, floats }
+            JsonCondition::Number(number_range(comparison, number).ok_or_else(|| cast_error(DataType::Json, number))?)
         }
     };
     Ok((column.json_leaf(test), is_negated))
@@ -292,18 +291,18 @@ impl ArithmeticRef {
         let (column, operator) = (&self.column, self.operator);
         let data_type = column.compared_type();
         let is_negated = comparison == Comparison::NotEqual;
-        let Some((ints, floats)) = number_ranges(comparison, value) else { return Err(cast_error(data_type, value)) };
+        let Some(range) = number_range(comparison, value) else { return Err(cast_error(data_type, value)) };
         if data_type == DataType::Json {
-            let test = JsonTest::Arithmetic { operator, operand: self.operand, ints, floats };
+            let test = JsonCondition::Arithmetic { operator, operand: self.operand, range };
             return Ok((column.json_leaf(test), is_negated));
         }
-        let test = match (self.operand, ints) {
+        let test = match (self.operand, range.ints) {
             (Literal::Int(operand), Some((low, high))) if is_integer(data_type) => {
-                Test::IntArithmetic { operator, operand, low, high }
+                Condition::IntArithmetic { operator, operand, low, high }
             }
             (operand, _) if is_float(data_type) => {
                 let operand = operand.number().unwrap_or(f64::NAN);
-                Test::FloatArithmetic { operator, operand, low: floats.0, high: floats.1 }
+                Condition::FloatArithmetic { operator, operand, low: range.floats.0, high: range.floats.1 }
             }
             _ => return Err(cast_error(data_type, value)),
         };
@@ -345,33 +344,37 @@ pub(super) fn range(column: &ColumnRef, low: RangeEnd<'_>, high: RangeEnd<'_>) -
     let (above, below) = (scalar_test(data_type, above, &low_value)?.0, scalar_test(data_type, below, &high_value)?.0);
     Ok(column.scalar_leaf(match (above, below) {
         // Either side may be empty by itself: `9223372036854775807 < column`.
-        (Test::Int { low, high: open_high }, Test::Int { low: open_low, high }) => {
+        (Condition::Int { low, high: open_high }, Condition::Int { low: open_low, high }) => {
             let (low, high) = if low <= open_high && open_low <= high { (low, high) } else { (1, 0) };
-            Test::Int { low, high }
+            Condition::Int { low, high }
         }
-        (Test::Float { low, high: open_high }, Test::Float { low: open_low, high }) => {
+        (Condition::Float { low, high: open_high }, Condition::Float { low: open_low, high }) => {
             let is_possible = low <= open_high && open_low <= high;
-            Test::Float {
+            Condition::Float {
                 low: if is_possible { low } else { f64::INFINITY },
                 high: if is_possible { high } else { f64::NEG_INFINITY },
             }
         }
-        (Test::TextRange { low, .. }, Test::TextRange { high, .. }) => Test::TextRange { low, high },
+        (Condition::TextRange { low, .. }, Condition::TextRange { high, .. }) => Condition::TextRange { low, high },
         _ => return Err(FilterError::expression("invalid range operations")),
     }))
 }
 
-fn json_number_range(above: Comparison, low: &Literal, below: Comparison, high: &Literal) -> JsonTest {
-    let empty = (None, (f64::INFINITY, f64::NEG_INFINITY));
-    let (low_ints, low_floats) = number_ranges(above, low).unwrap_or(empty);
-    let (high_ints, high_floats) = number_ranges(below, high).unwrap_or(empty);
-    let ints = match (low_ints, high_ints) {
+fn json_number_range(above: Comparison, low: &Literal, below: Comparison, high: &Literal) -> JsonCondition {
+    let floats = (f64::INFINITY, f64::NEG_INFINITY);
+    let empty = NumberRange { ints: None, floats };
+    let low = number_range(above, low).unwrap_or(empty);
+    let high = number_range(below, high).unwrap_or(empty);
+    let ints = match (low.ints, high.ints) {
         (Some(low), Some(high)) if low.0 <= low.1 && high.0 <= high.1 => Some((low.0, high.1)),
         (Some(_), Some(_)) => Some((1, 0)),
         _ => None,
     };
-    let is_possible = low_floats.0 <= low_floats.1 && high_floats.0 <= high_floats.1;
-    JsonTest::Number { ints, floats: if is_possible { (low_floats.0, high_floats.1) } else { empty.1 } }
+    let is_possible = low.floats.0 <= low.floats.1 && high.floats.0 <= high.floats.1;
+    JsonCondition::Number(NumberRange {
+        ints,
+        floats: if is_possible { (low.floats.0, high.floats.1) } else { floats },
+    })
 }
 
 /// `column in list`.
@@ -379,7 +382,7 @@ pub(super) fn membership(column: &ColumnRef, list: Vec<Literal>, is_template: bo
     column.check_is_scalar()?;
     let data_type = column.compared_type();
     if data_type == DataType::Json {
-        return Ok(column.json_leaf(JsonTest::In(Box::new(ValueSet::new(list)))));
+        return Ok(column.json_leaf(JsonCondition::In(Box::new(ValueSet::new(list)))));
     }
     let error = |value: &Literal| {
         if is_template {
@@ -392,22 +395,22 @@ pub(super) fn membership(column: &ColumnRef, list: Vec<Literal>, is_template: bo
         DataType::Bool => {
             let values = collect(list, |value| if let Literal::Bool(value) = value { Ok(value) } else { Err(value) });
             let values = values.map_err(|value| error(&value))?;
-            Test::Bool { if_true: values.contains(&true), if_false: values.contains(&false) }
+            Condition::Bool { if_true: values.contains(&true), if_false: values.contains(&false) }
         }
         DataType::VarChar => {
             let values = collect(list, |value| if let Literal::Text(value) = value { Ok(value) } else { Err(value) });
-            Test::TextIn(Box::new(TextSet::new(values.map_err(|value| error(&value))?)))
+            Condition::TextIn(Box::new(TextSet::new(values.map_err(|value| error(&value))?)))
         }
         DataType::Float | DataType::Double => {
             let values = collect(list, |value| match cast(data_type, &value) {
                 Ok(Literal::Float(value)) => Ok(value),
                 _ => Err(value),
             });
-            Test::FloatIn(Box::new(FloatSet::new(values.map_err(|value| error(&value))?)))
+            Condition::FloatIn(Box::new(FloatSet::new(values.map_err(|value| error(&value))?)))
         }
         data_type if is_integer(data_type) => {
             let values = collect(list, |value| if let Literal::Int(value) = value { Ok(value) } else { Err(value) });
-            Test::IntIn(Box::new(IntSet::new(values.map_err(|value| error(&value))?)))
+            Condition::IntIn(Box::new(IntSet::new(values.map_err(|value| error(&value))?)))
         }
         data_type => {
             return Err(match list.first() {

@@ -97,10 +97,12 @@ unsafe impl Lanes for Avx2Lanes {
     unsafe fn sums_of_four(four: [Self; 4]) -> [f32; 4] {
         // SAFETY: the caller vouches for the CPU.
         unsafe {
-            let quarters = four.map(|lanes| {
-                let eight = _mm256_add_ps(lanes.low, lanes.high);
-                _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
-            });
+            // A loop: `map` would not be inlined with the level's features.
+            let mut quarters = [_mm_setzero_ps(); 4];
+            for index in 0..4 {
+                let eight = _mm256_add_ps(four[index].low, four[index].high);
+                quarters[index] = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            }
             sums_of_quarters(quarters)
         }
     }

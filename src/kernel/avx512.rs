@@ -75,10 +75,13 @@ unsafe impl Lanes for Avx512Lanes {
     unsafe fn sums_of_four(four: [Self; 4]) -> [f32; 4] {
         // SAFETY: the caller vouches for the CPU.
         unsafe {
-            let quarters = four.map(|lanes| {
-                let eight = _mm256_add_ps(_mm512_castps512_ps256(lanes.0), _mm512_extractf32x8_ps::<1>(lanes.0));
-                _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
-            });
+            // A loop: `map` would not be inlined with the level's features.
+            let mut quarters = [_mm_setzero_ps(); 4];
+            for index in 0..4 {
+                let lanes = four[index].0;
+                let eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+                quarters[index] = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            }
             sums_of_quarters(quarters)
         }
     }

@@ -1,5 +1,5 @@
 //! Distances between vectors with SIMD, chosen once per process.
-//! Start at `dispatch.rs`; `tile.rs` holds the loops, `lanes.rs` what a SIMD level must offer. Uses nothing of ours; does no I/O.
+//! Start at `dispatch.rs`; `tile.rs` and `stream.rs` hold the loops, `lanes.rs` what a SIMD level must offer. Uses nothing of ours; does no I/O.
 //! Invariant: one pair of vectors has one distance, to the bit: the order of additions depends on the dimension alone, never
 //! on the SIMD level, on how many queries or rows are computed together, or on whether rows are contiguous or listed.
 //!
@@ -14,6 +14,7 @@ mod dispatch;
 mod lanes;
 mod rows;
 mod scalar;
+mod stream;
 mod tile;
 
 pub use dispatch::{Kernels, QUERY_TILE};

@@ -78,4 +78,15 @@ impl<'a> RowBlock<'a> {
         // SAFETY: `new` checked that every row of the block lies in `vectors`.
         unsafe { self.vectors.as_ptr().add(row * self.dim * size_of::<f32>()) }
     }
+
+    /// Where the `index`-th row of the block starts, for prefetching only: behind the block's last row the column goes on,
+    /// or it is the last of a list again.
+    #[inline(always)]
+    pub(super) fn row_address(&self, index: usize) -> *const u8 {
+        let row = match &self.rows {
+            Rows::Range(range) => range.start + index,
+            Rows::Listed(list) => list.get(index).or(list.last()).map_or(0, |row| *row as usize),
+        };
+        self.vectors.as_ptr().wrapping_add(row * self.dim * size_of::<f32>())
+    }
 }

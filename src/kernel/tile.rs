@@ -2,6 +2,7 @@
 
 use super::lanes::{LANES, Lanes};
 use super::rows::RowBlock;
+use super::stream::stream;
 
 /// Work for one level. Lengths were checked: `queries` holds whole queries of `rows.dim()` elements, `out` has one value
 /// per query and row, query by query, `norms` one per row.
@@ -17,7 +18,7 @@ pub(super) enum Task<'a> {
 }
 
 /// How a pair of elements adds to the sum.
-trait Measure {
+pub(super) trait Measure {
     /// # Safety
     /// See [`Lanes`].
     unsafe fn add<L: Lanes>(query: L, row: L, sum: L) -> L;
@@ -46,7 +47,18 @@ impl Measure for Product {
     }
 }
 
-/// Runs a task in tiles of `Q` queries and `R` rows; one query goes with four rows.
+/// The row's own squares.
+struct Square;
+
+impl Measure for Square {
+    #[inline(always)]
+    unsafe fn add<L: Lanes>(_query: L, row: L, sum: L) -> L {
+        // SAFETY: the caller's duty.
+        unsafe { row.multiply_add(row, sum) }
+    }
+}
+
+/// Runs a task in tiles of `Q` queries and `R` rows; a query without a tile passes alone.
 ///
 /// # Safety
 /// The CPU has the level's instructions, and the task's lengths are as its type says.
@@ -57,8 +69,12 @@ pub(super) unsafe fn run<L: Lanes, const Q: usize, const R: usize>(task: Task<'_
         match task {
             Task::SquaredDistances { queries, rows, out } => all::<L, SquaredDifference, Q, R>(queries, rows, out),
             Task::InnerProducts { queries, rows, out } => all::<L, Product, Q, R>(queries, rows, out),
-            Task::InnerProductsAndNorms { query, rows, out, norms } => with_norms::<L>(query, rows, out, norms),
-            Task::Norms { rows, norms } => only_norms::<L>(rows, norms),
+            Task::InnerProductsAndNorms { query, rows, out, norms } => {
+                stream::<L, Product, true>(query.as_ptr().cast(), rows, out, norms)
+            }
+            Task::Norms { rows, norms } if rows.is_empty() => norms.fill(0.0),
+            // The measure does not use the query; a row stands for it.
+            Task::Norms { rows, norms } => stream::<L, Square, false>(rows.row_pointer(0), rows, norms, &mut []),
         }
     }
 }
@@ -84,7 +100,7 @@ unsafe fn all<L: Lanes, M: Measure, const Q: usize, const R: usize>(
         // SAFETY: query `index` exists, and its outputs.
         unsafe {
             let query = queries.as_ptr().add(index * dim).cast();
-            pass::<L, M, 1, 4>([query], rows, &mut out[index * row_count..(index + 1) * row_count]);
+            stream::<L, M, false>(query, rows, &mut out[index * row_count..(index + 1) * row_count], &mut []);
         }
     }
 }
@@ -114,47 +130,14 @@ unsafe fn pass<L: Lanes, M: Measure, const Q: usize, const R: usize>(
     }
 }
 
-/// One query with every row, and the rows' squares.
-#[inline(always)]
-unsafe fn with_norms<L: Lanes>(query: &[f32], rows: &RowBlock<'_>, out: &mut [f32], norms: &mut [f32]) {
-    let row_count = rows.len();
-    let tiled = row_count - row_count % 4;
-    for first in (0..tiled).step_by(4) {
-        // SAFETY: rows `first..first + 4` exist, and the query has `dim` elements.
-        let (products, squares) =
-            unsafe { tile_with_norms::<L, 4>(query.as_ptr().cast(), pointers(rows, first), rows.dim()) };
-        out[first..][..4].copy_from_slice(&products);
-        norms[first..][..4].copy_from_slice(&squares);
-    }
-    for first in tiled..row_count {
-        // SAFETY: row `first` exists, and the query has `dim` elements.
-        let ([product], [square]) =
-            unsafe { tile_with_norms::<L, 1>(query.as_ptr().cast(), pointers(rows, first), rows.dim()) };
-        out[first] = product;
-        norms[first] = square;
-    }
-}
-
-/// The rows' squares.
-#[inline(always)]
-unsafe fn only_norms<L: Lanes>(rows: &RowBlock<'_>, norms: &mut [f32]) {
-    let (dim, row_count) = (rows.dim(), rows.len());
-    let tiled = row_count - row_count % 4;
-    for first in (0..tiled).step_by(4) {
-        // SAFETY: rows `first..first + 4` exist.
-        let squares = unsafe { squares::<L, 4>(pointers(rows, first), dim) };
-        norms[first..][..4].copy_from_slice(&squares);
-    }
-    for (first, norm) in norms.iter_mut().enumerate().skip(tiled) {
-        // SAFETY: `norms` has one place per row, so row `first` exists.
-        [*norm] = unsafe { squares::<L, 1>(pointers(rows, first), dim) };
-    }
-}
-
 #[inline(always)]
 unsafe fn pointers<const R: usize>(rows: &RowBlock<'_>, first: usize) -> [*const u8; R] {
-    // SAFETY: rows `first..first + R` exist: the caller's duty.
-    std::array::from_fn(|index| unsafe { rows.row_pointer(first + index) })
+    let mut pointers = [std::ptr::null(); R];
+    for index in 0..R {
+        // SAFETY: rows `first..first + R` exist: the caller's duty.
+        pointers[index] = unsafe { rows.row_pointer(first + index) };
+    }
+    pointers
 }
 
 /// The sums of `Q` queries with `R` rows.
@@ -169,15 +152,46 @@ unsafe fn tile<L: Lanes, M: Measure, const Q: usize, const R: usize>(
     unsafe {
         let mut sums = [[L::zero(); R]; Q];
         for element in (0..whole).step_by(LANES) {
-            let rows = rows.map(|row| L::load(row.add(element * 4)));
-            add::<L, M, Q, R>(&mut sums, queries.map(|query| L::load(query.add(element * 4))), rows);
+            let rows = load(&rows, element);
+            add::<L, M, Q, R>(&mut sums, load(&queries, element), rows);
         }
         if whole < dim {
-            let rows = rows.map(|row| L::load_head(row.add(whole * 4), dim - whole));
-            let queries = queries.map(|query| L::load_head(query.add(whole * 4), dim - whole));
+            let rows = load_head(&rows, whole, dim - whole);
+            let queries = load_head(&queries, whole, dim - whole);
             add::<L, M, Q, R>(&mut sums, queries, rows);
         }
-        sums.map(|sums| reduce::<L, R>(sums))
+        let mut distances = [[0.0; R]; Q];
+        for query in 0..Q {
+            distances[query] = reduce(&sums[query]);
+        }
+        distances
+    }
+}
+
+// Loops, not `map` or `from_fn`: the standard library's helpers are functions of their own without the level's features,
+// so whatever is called through them is not inlined (measured: a third of a scan of 50 dimensions).
+
+#[inline(always)]
+unsafe fn load<L: Lanes, const N: usize>(vectors: &[*const u8; N], element: usize) -> [L; N] {
+    // SAFETY: every pointer is valid for sixteen elements from `element` on: the caller's duty.
+    unsafe {
+        let mut lanes = [L::zero(); N];
+        for index in 0..N {
+            lanes[index] = L::load(vectors[index].add(element * 4));
+        }
+        lanes
+    }
+}
+
+#[inline(always)]
+unsafe fn load_head<L: Lanes, const N: usize>(vectors: &[*const u8; N], element: usize, count: usize) -> [L; N] {
+    // SAFETY: every pointer is valid for `count` elements from `element` on: the caller's duty.
+    unsafe {
+        let mut lanes = [L::zero(); N];
+        for index in 0..N {
+            lanes[index] = L::load_head(vectors[index].add(element * 4), count);
+        }
+        lanes
     }
 }
 
@@ -195,73 +209,23 @@ unsafe fn add<L: Lanes, M: Measure, const Q: usize, const R: usize>(
     }
 }
 
-/// The products of one query with `R` rows, and the squares of the rows.
-#[inline(always)]
-unsafe fn tile_with_norms<L: Lanes, const R: usize>(
-    query: *const u8,
-    rows: [*const u8; R],
-    dim: usize,
-) -> ([f32; R], [f32; R]) {
-    let whole = dim - dim % LANES;
-    // SAFETY: every pointer is valid for `dim` elements and the CPU has the level: the caller's duty.
-    unsafe {
-        let mut products = [[L::zero(); R]];
-        let mut squares = [L::zero(); R];
-        for element in (0..whole).step_by(LANES) {
-            let rows = rows.map(|row| L::load(row.add(element * 4)));
-            add::<L, Product, 1, R>(&mut products, [L::load(query.add(element * 4))], rows);
-            add_squares(&mut squares, rows);
-        }
-        if whole < dim {
-            let rows = rows.map(|row| L::load_head(row.add(whole * 4), dim - whole));
-            add::<L, Product, 1, R>(&mut products, [L::load_head(query.add(whole * 4), dim - whole)], rows);
-            add_squares(&mut squares, rows);
-        }
-        let [products] = products;
-        (reduce(products), reduce(squares))
-    }
-}
-
-/// The squares of `R` rows.
-#[inline(always)]
-unsafe fn squares<L: Lanes, const R: usize>(rows: [*const u8; R], dim: usize) -> [f32; R] {
-    let whole = dim - dim % LANES;
-    // SAFETY: every pointer is valid for `dim` elements and the CPU has the level: the caller's duty.
-    unsafe {
-        let mut squares = [L::zero(); R];
-        for element in (0..whole).step_by(LANES) {
-            add_squares(&mut squares, rows.map(|row| L::load(row.add(element * 4))));
-        }
-        if whole < dim {
-            add_squares(&mut squares, rows.map(|row| L::load_head(row.add(whole * 4), dim - whole)));
-        }
-        reduce(squares)
-    }
-}
-
-#[inline(always)]
-unsafe fn add_squares<L: Lanes, const R: usize>(squares: &mut [L; R], rows: [L; R]) {
-    for row in 0..R {
-        // SAFETY: the caller's duty.
-        squares[row] = unsafe { rows[row].multiply_add(rows[row], squares[row]) };
-    }
-}
-
 /// Sums the lanes of each, four at a time where there are four.
 #[inline(always)]
-unsafe fn reduce<L: Lanes, const R: usize>(sums: [L; R]) -> [f32; R] {
+pub(super) unsafe fn reduce<L: Lanes, const R: usize>(sums: &[L; R]) -> [f32; R] {
     let mut out = [0.0; R];
     for first in (0..R).step_by(4) {
         // SAFETY: the caller's duty.
-        let four = unsafe {
-            L::sums_of_four(std::array::from_fn(
-                |index| {
-                    if first + index < R { sums[first + index] } else { L::zero() }
-                },
-            ))
-        };
-        let count = (R - first).min(4);
-        out[first..first + count].copy_from_slice(&four[..count]);
+        unsafe {
+            let mut four = [L::zero(); 4];
+            let count = if R - first < 4 { R - first } else { 4 };
+            for index in 0..count {
+                four[index] = sums[first + index];
+            }
+            let four = L::sums_of_four(four);
+            for index in 0..count {
+                out[first + index] = four[index];
+            }
+        }
     }
     out
 }

@@ -2,6 +2,7 @@
 
 mod lines;
 
+use std::io::IsTerminal;
 use std::sync::{PoisonError, RwLock};
 
 use tracing_subscriber::EnvFilter;
@@ -21,6 +22,7 @@ pub fn init(format: LogFormat, role: &str) {
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .event_format(Lines { format })
         .try_init();

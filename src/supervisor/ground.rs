@@ -43,16 +43,14 @@ impl Ground {
         process::set_private_umask();
         files::make_private_dir(data_dir)
             .map_err(|error| Error::io(format_args!("make data directory {}", data_dir.display()), &error))?;
-        if !config.shm_dir.is_dir() {
-            return Err(Error::new(
-                ErrorKind::InvalidParameter,
-                format!(
-                    "cannot use {} for shared memory: it is no directory; pass another --shm-dir",
-                    config.shm_dir.display()
-                ),
-            ));
-        }
-        let instance = Instance::new(data_dir, &config.shm_dir)?;
+        // Absolute: whoever attaches has another working directory.
+        let shm_parent = config.shm_dir.canonicalize().ok().filter(|dir| dir.is_dir());
+        let shm_parent = shm_parent.ok_or_else(|| {
+            let shown = config.shm_dir.display();
+            let message = format!("cannot use {shown} for shared memory: it is no directory; pass another --shm-dir");
+            Error::new(ErrorKind::InvalidParameter, message)
+        })?;
+        let instance = Instance::new(data_dir, &shm_parent)?;
         let lock = take_lock(&instance, data_dir)?;
         let ground = Ground { instance, lock: Some(lock) };
         ground.prepare(roles).inspect_err(|_| ground.sweep(roles))?;
@@ -121,11 +119,7 @@ pub fn remove_shared(instance: &Instance, remove_blocks: fn(&Instance)) {
 }
 
 fn take_lock(instance: &Instance, shown: &Path) -> Result<DirLock> {
-    let owner = LockOwner {
-        pid: std::process::id(),
-        started_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-    };
+    let owner = LockOwner::this_process();
     let path = instance.lock_path();
     let deadline = Instant::now() + DEAD_OWNER_WAIT_MAX;
     loop {

@@ -20,15 +20,6 @@ use crate::types::{Error, Result};
 pub use ground::{OWNER_FILE, ShmOwner, remove_shared};
 pub use watch::Supervisor;
 
-/// Exit code of bad configuration: whoever ends with it is not started again.
-pub const EXIT_CONFIGURATION: u8 = 2;
-/// Exit code of a full disk.
-pub const EXIT_DISK_FULL: u8 = 4;
-/// Exit code of damaged data.
-pub const EXIT_CORRUPT: u8 = 5;
-/// Exit code of a bug.
-pub const EXIT_BUG: u8 = 70;
-
 /// What the children do, and who makes the blocks of shared memory that the supervisor itself never maps.
 #[derive(Clone, Copy)]
 pub struct Roles {

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 
+use super::Leave;
 use super::child::{State, Up};
 use super::watch::Supervisor;
-use super::{EXIT_BUG, Leave};
+use crate::config::exit;
 use crate::ipc::control::{Notice, Notices, Order, Role, RoleContext};
 use crate::ipc::pool::PoolFiles;
 use crate::observe;
@@ -114,7 +115,7 @@ impl Supervisor {
             Ok(context) => context,
             Err(error) => {
                 tracing::error!("cannot duplicate the descriptors of the {name}: {error}");
-                return ExitCode::from(EXIT_BUG);
+                return ExitCode::from(exit::BUG);
             }
         };
         let entry = match role {
@@ -122,7 +123,7 @@ impl Supervisor {
             Role::Searcher => self.roles.searcher,
             Role::Gateway => self.roles.gateway,
         };
-        catch_unwind(AssertUnwindSafe(|| entry(context))).unwrap_or(ExitCode::from(EXIT_BUG))
+        catch_unwind(AssertUnwindSafe(|| entry(context))).unwrap_or(ExitCode::from(exit::BUG))
     }
 }
 

@@ -10,9 +10,9 @@ use super::child::{Child, State};
 use super::ground::Ground;
 use super::listen::Listeners;
 use super::stop::Stop;
-use super::{EXIT_CONFIGURATION, EXIT_CORRUPT, EXIT_DISK_FULL, Leave, Roles};
-use crate::config::ServerConfig;
+use super::{Leave, Roles};
 use crate::config::limits::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, SEARCHERS_MAX};
+use crate::config::{ServerConfig, exit};
 use crate::ipc::control::{Notice, Order, Role};
 use crate::ipc::pool::{PoolFiles, PoolOptions};
 use crate::ipc::progress::ProgressBlock;
@@ -329,10 +329,10 @@ impl Supervisor {
 
 /// The code the server ends with because a child ended so: bad configuration always, a full disk and damaged data while
 /// starting. Later, the other roles still answer what they can.
-fn final_code(exit: Exit, is_serving: bool) -> Option<u8> {
-    let Exit::Code(code) = exit else { return None };
+fn final_code(ended: Exit, is_serving: bool) -> Option<u8> {
+    let Exit::Code(code) = ended else { return None };
     let code = u8::try_from(code).ok()?;
-    let is_final = code == EXIT_CONFIGURATION || (!is_serving && [EXIT_DISK_FULL, EXIT_CORRUPT].contains(&code));
+    let is_final = code == exit::USAGE || (!is_serving && [exit::DISK_FULL, exit::CORRUPT].contains(&code));
     is_final.then_some(code)
 }
 

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,18 @@ pub struct LockOwner {
     pub started_unix_ms: u64,
     /// Its command line.
     pub command: String,
+}
+
+impl LockOwner {
+    /// This process, as of now.
+    pub fn this_process() -> LockOwner {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        LockOwner {
+            pid: std::process::id(),
+            started_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+        }
+    }
 }
 
 /// Why a lock was not taken.

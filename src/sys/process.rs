@@ -159,15 +159,34 @@ pub fn set_private_umask() {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
-/// Asks a process to stop (SIGTERM). The pid must come from a lock that is held.
+/// What a process may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Stop in an orderly way (SIGTERM).
+    Terminate,
+    /// End at once (SIGKILL).
+    Kill,
+    /// Do nothing until told to go on (SIGSTOP).
+    Pause,
+    /// Go on (SIGCONT).
+    Resume,
+}
+
+/// Tells a process something. The pid must come from a lock or a cell whose process lives.
 ///
 /// # Errors
 /// When there is no such process, or it is somebody else's.
-pub fn terminate(pid: u32) -> io::Result<()> {
+pub fn tell(pid: u32, command: Command) -> io::Result<()> {
     let raw = i32::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let pid = rustix::process::Pid::from_raw(raw).filter(|_| raw > 0);
     let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    Ok(rustix::process::kill_process(pid, RustixSignal::TERM)?)
+    let signal = match command {
+        Command::Terminate => RustixSignal::TERM,
+        Command::Kill => RustixSignal::KILL,
+        Command::Pause => RustixSignal::STOP,
+        Command::Resume => RustixSignal::CONT,
+    };
+    Ok(rustix::process::kill_process(pid, signal)?)
 }
 
 fn require_one_thread(what: &str) -> io::Result<()> {

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::fixture::{Form, Table, plan, rows, schema, templates};
-use crate::filter::{Plan, TemplateValue};
+use crate::filter::{Plan, Rows, TemplateValue};
+use crate::types::{ColumnView, FieldSchema};
 
 fn table(form: Form) -> Table {
     let rows = rows(json!([
@@ -235,6 +236,38 @@ fn fields_newer_than_a_file_have_their_default() {
     expect("late == i8", &[]);
     expect("late > i8", &[0, 1]);
     expect("late in [6, 7] and i8 == 1", &[0]);
+}
+
+/// A file whose columns hold fewer rows than it says.
+struct Damaged(Table);
+
+impl Rows for Damaged {
+    fn row_count(&self) -> usize {
+        10_000
+    }
+
+    fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+        self.0.column(field)
+    }
+}
+
+#[test]
+fn columns_shorter_than_their_file_match_nothing() {
+    for form in [Form::Growing, Form::Sealed(3)] {
+        let damaged = Damaged(table(form));
+        for text in [
+            "i8 < 5",
+            "not (i8 < 5)",
+            "b == true",
+            "s like '%a%'",
+            "j['a'] == 1",
+            "ai[0] == 1",
+            "i8 == i16",
+            "d in [1]",
+        ] {
+            assert_eq!(plan(text).unwrap().evaluate(&damaged).count_ones(), 0, "{text} as {form:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The words of errors: those that Milvus' callers match on.
 
 use super::fixture::{message, plan, schema, strict_schema, templates};
-use crate::config::limits::FILTER_DEPTH_MAX;
+use crate::config::limits::{FILTER_DEPTH_MAX, FILTER_NODES_MAX};
 use crate::filter::{Plan, TemplateValue, Templates};
 
 #[track_caller]
@@ -153,6 +153,7 @@ fn nesting_is_bounded() {
     refused(&"(".repeat(1_000_000), "nested deeper than 64 levels");
     refused(&format!("{} i8 == 1", "not ".repeat(100_000)), "nested deeper than 64 levels");
     refused(&format!("j['a'] == {}", "[".repeat(100_000)), "nested deeper than 64 levels");
+    assert!(plan(&vec!["1"; FILTER_NODES_MAX / 2].join("+")).is_err());
     // One operator of every binding on every level: the deepest recursion a text can cause.
     let level = "i8 == 1 or i8 == 1 and 1 | 1 ^ 1 & 1 == 1 < 1 << 1 + 1 * - ";
     let _ = plan(&format!("{}1", format!("{level}(").repeat(FILTER_DEPTH_MAX / 2)));

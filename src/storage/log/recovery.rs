@@ -103,6 +103,11 @@ fn read_segment(
     if file_bytes == 0 {
         return if is_last { Ok(torn) } else { Err(corrupt(path, 0, "it is empty")) };
     }
+    if is_last {
+        // A killed process may leave records the disk does not have yet. What is replayed is shown to readers, and only the
+        // last segment may have a torn tail: this one is about to have a successor.
+        file.sync_data().map_err(read)?;
+    }
     let map = SharedMap::read(&file).map_err(read)?;
     let bytes = map.bytes();
     let header = match SegmentHeader::decode(bytes) {
@@ -127,7 +132,7 @@ fn read_segment(
             Some(decoded) => {
                 replay(&decoded.record)?;
                 at += decoded.bytes;
-                next = Lsn(next.0 + 1);
+                next = Lsn(next.0.saturating_add(1));
                 found.record_count += 1;
             }
             None if is_last && is_torn(bytes, at, header.salt, next) => {
@@ -190,6 +195,7 @@ fn list_segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     for entry in std::fs::read_dir(dir).map_err(list)? {
         let path = entry.map_err(list)?.path();
         let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
+        let number = number.filter(|number| number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_digit()));
         if let Some(number) = number.and_then(|number| number.parse().ok()) {
             segments.push((number, path));
         }

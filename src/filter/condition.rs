@@ -14,7 +14,7 @@ use super::syntax::{ArithmeticOp, ContainsKind};
 
 /// A test of a scalar.
 #[derive(Clone, Debug)]
-pub(super) enum Test {
+pub(super) enum Condition {
     /// Empty when `low > high`.
     Int {
         low: i64,
@@ -52,14 +52,14 @@ pub(super) enum Test {
     Pattern(Pattern),
 }
 
-impl Test {
+impl Condition {
     /// Of an integer; `false` for tests of other types, which plans do not make.
     #[inline]
     pub(super) fn int(&self, value: i64) -> bool {
         match self {
-            Test::Int { low, high } => value >= *low && value <= *high,
-            Test::IntIn(set) => set.contains(value),
-            Test::IntArithmetic { operator, operand, low, high } => {
+            Condition::Int { low, high } => value >= *low && value <= *high,
+            Condition::IntIn(set) => set.contains(value),
+            Condition::IntArithmetic { operator, operand, low, high } => {
                 operator.on_integers(value, *operand).is_some_and(|result| result >= *low && result <= *high)
             }
             _ => false,
@@ -70,9 +70,9 @@ impl Test {
     #[inline]
     pub(super) fn float(&self, value: f64) -> bool {
         match self {
-            Test::Float { low, high } => value >= *low && value <= *high,
-            Test::FloatIn(set) => set.contains(value),
-            Test::FloatArithmetic { operator, operand, low, high } => {
+            Condition::Float { low, high } => value >= *low && value <= *high,
+            Condition::FloatIn(set) => set.contains(value),
+            Condition::FloatArithmetic { operator, operand, low, high } => {
                 let result = operator.on_floats(value, *operand);
                 result >= *low && result <= *high
             }
@@ -83,17 +83,17 @@ impl Test {
     /// Of a truth value.
     #[inline]
     pub(super) fn bool(&self, value: bool) -> bool {
-        matches!(self, Test::Bool { if_true, if_false } if if value { *if_true } else { *if_false })
+        matches!(self, Condition::Bool { if_true, if_false } if if value { *if_true } else { *if_false })
     }
 
     /// Of a string.
     #[inline]
     pub(super) fn text(&self, value: &[u8]) -> bool {
         match self {
-            Test::TextEqual(text) => text.as_bytes() == value,
-            Test::TextRange { low, high } => is_in_range(value, low, high),
-            Test::TextIn(set) => set.contains(value),
-            Test::Pattern(pattern) => pattern.matches(value),
+            Condition::TextEqual(text) => text.as_bytes() == value,
+            Condition::TextRange { low, high } => is_in_range(value, low, high),
+            Condition::TextIn(set) => set.contains(value),
+            Condition::Pattern(pattern) => pattern.matches(value),
             _ => false,
         }
     }
@@ -124,22 +124,38 @@ fn is_in_range(value: &[u8], low: &Bound<Box<str>>, high: &Bound<Box<str>>) -> b
         }
 }
 
+/// What a number at a JSON path is held against: an integer exactly, if the constant was one, everything else as f64.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NumberRange {
+    pub(super) ints: Option<(i64, i64)>,
+    pub(super) floats: (f64, f64),
+}
+
+impl NumberRange {
+    fn int(self, value: i64) -> bool {
+        match self.ints {
+            Some((low, high)) => value >= low && value <= high,
+            None => self.float(value as f64),
+        }
+    }
+
+    fn float(self, value: f64) -> bool {
+        value >= self.floats.0 && value <= self.floats.1
+    }
+}
+
 /// A test of the value at a JSON path.
 #[derive(Clone, Debug)]
-pub(super) enum JsonTest {
-    /// Of a number: integers against the integer range if there is one (exactly), everything else as f64.
-    Number {
-        ints: Option<(i64, i64)>,
-        floats: (f64, f64),
-    },
+pub(super) enum JsonCondition {
+    /// Of a number.
+    Number(NumberRange),
     Arithmetic {
         operator: ArithmeticOp,
         operand: Literal,
-        ints: Option<(i64, i64)>,
-        floats: (f64, f64),
+        range: NumberRange,
     },
     /// Of a string or a truth value.
-    Scalar(Test),
+    Scalar(Condition),
     /// Equal to a list, element by element.
     List(Literal),
     In(Box<ValueSet>),
@@ -150,51 +166,36 @@ pub(super) enum JsonTest {
     Contains(ContainsKind, Box<ValueSet>),
 }
 
-impl JsonTest {
+impl JsonCondition {
     /// Of the value a text begins with; `None` (UNKNOWN) when its type is not the one that is asked for.
     pub(super) fn value(&self, text: &[u8]) -> Option<bool> {
         let value = json::read(text)?;
         match (self, &value) {
-            (JsonTest::Number { ints, floats }, JsonValue::Int(value)) => Some(number_in(*value, *ints, *floats)),
-            (JsonTest::Number { floats: (low, high), .. }, JsonValue::Float(value)) => {
-                Some(value >= low && value <= high)
+            (JsonCondition::Number(range), JsonValue::Int(value)) => Some(range.int(*value)),
+            (JsonCondition::Number(range), JsonValue::Float(value)) => Some(range.float(*value)),
+            (JsonCondition::Arithmetic { operator, operand, range }, JsonValue::Int(_) | JsonValue::Float(_)) => {
+                arithmetic(&value, *operator, operand, *range)
             }
-            (JsonTest::Arithmetic { operator, operand, ints, floats }, JsonValue::Int(_) | JsonValue::Float(_)) => {
-                arithmetic(&value, *operator, operand, *ints, *floats)
-            }
-            (JsonTest::Scalar(test @ Test::Bool { .. }), JsonValue::Bool(value)) => Some(test.bool(*value)),
-            (JsonTest::Scalar(Test::Bool { .. }), _) => None,
-            (JsonTest::Scalar(test), JsonValue::Text(text)) => Some(test.text(text)),
-            (JsonTest::List(list), JsonValue::Array(_)) => Some(equals(text, list)),
-            (JsonTest::In(set), value) => set.knows(value).then(|| set.position(value, text).is_some()),
-            (JsonTest::Length { low, high }, JsonValue::Array(array)) => {
+            (JsonCondition::Scalar(test @ Condition::Bool { .. }), JsonValue::Bool(value)) => Some(test.bool(*value)),
+            (JsonCondition::Scalar(Condition::Bool { .. }), _) => None,
+            (JsonCondition::Scalar(test), JsonValue::Text(text)) => Some(test.text(text)),
+            (JsonCondition::List(list), JsonValue::Array(_)) => Some(equals(text, list)),
+            (JsonCondition::In(set), value) => set.knows(value).then(|| set.position(value, text).is_some()),
+            (JsonCondition::Length { low, high }, JsonValue::Array(array)) => {
                 let length = json::elements(array).count() as i64;
                 Some(length >= *low && length <= *high)
             }
-            (JsonTest::Contains(kind, set), JsonValue::Array(array)) => Some(contains(array, *kind, set)),
+            (JsonCondition::Contains(kind, set), JsonValue::Array(array)) => Some(contains(array, *kind, set)),
             _ => None,
         }
     }
 }
 
-fn number_in(value: i64, ints: Option<(i64, i64)>, floats: (f64, f64)) -> bool {
-    match ints {
-        Some((low, high)) => value >= low && value <= high,
-        None => value as f64 >= floats.0 && value as f64 <= floats.1,
-    }
-}
-
-fn arithmetic(
-    value: &JsonValue<'_>,
-    operator: ArithmeticOp,
-    operand: &Literal,
-    ints: Option<(i64, i64)>,
-    floats: (f64, f64),
-) -> Option<bool> {
+fn arithmetic(value: &JsonValue<'_>, operator: ArithmeticOp, operand: &Literal, range: NumberRange) -> Option<bool> {
     let left = match value {
         JsonValue::Int(left) => {
             if let Literal::Int(right) = operand {
-                return operator.on_integers(*left, *right).map(|result| number_in(result, ints, floats));
+                return operator.on_integers(*left, *right).map(|result| range.int(result));
             }
             *left as f64
         }
@@ -204,8 +205,7 @@ fn arithmetic(
     if operator.is_integer_only() {
         return None;
     }
-    let result = operator.on_floats(left, operand.number()?);
-    Some(result >= floats.0 && result <= floats.1)
+    Some(range.float(operator.on_floats(left, operand.number()?)))
 }
 
 fn contains(array: &[u8], kind: ContainsKind, set: &ValueSet) -> bool {
@@ -364,13 +364,13 @@ impl ValueSet {
 /// The integer a float is, when it is one and fits.
 fn as_integer(value: f64) -> Option<i64> {
     // 2^63 itself does not fit.
-    let fits = value >= -9_223_372_036_854_775_808.0 && value < 9_223_372_036_854_775_808.0;
+    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
     (fits && value.fract() == 0.0).then_some(value as i64)
 }
 
 /// A test of an array as a whole.
 #[derive(Clone, Debug)]
-pub(super) enum ArrayTest {
+pub(super) enum ArrayCondition {
     Length {
         low: i64,
         high: i64,
@@ -380,26 +380,26 @@ pub(super) enum ArrayTest {
     /// Of one element; UNKNOWN when the row has no such element.
     Element {
         index: usize,
-        test: Test,
+        test: Condition,
     },
 }
 
-impl ArrayTest {
+impl ArrayCondition {
     /// Of a row.
     pub(super) fn row(&self, row: ArrayRow<'_>) -> Option<bool> {
         match self {
-            ArrayTest::Length { low, high } => {
+            ArrayCondition::Length { low, high } => {
                 let length = row.len() as i64;
                 Some(length >= *low && length <= *high)
             }
-            ArrayTest::Contains(kind, set) => {
+            ArrayCondition::Contains(kind, set) => {
                 let mut positions = row.iter().filter_map(|element| set.element_position(element));
                 Some(match kind {
                     ContainsKind::One | ContainsKind::Any => positions.next().is_some(),
                     ContainsKind::All => has_all(positions, set.len()),
                 })
             }
-            ArrayTest::Equal(literals) => Some(
+            ArrayCondition::Equal(literals) => Some(
                 row.len() == literals.len()
                     && row.iter().zip(literals).all(|(element, literal)| match (element, literal) {
                         (Element::Bool(value), Literal::Bool(literal)) => value == *literal,
@@ -409,7 +409,7 @@ impl ArrayTest {
                         _ => false,
                     }),
             ),
-            ArrayTest::Element { index, test } => row.get(*index).map(|element| test.element(element)),
+            ArrayCondition::Element { index, test } => row.get(*index).map(|element| test.element(element)),
         }
     }
 }

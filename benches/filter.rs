@@ -1,0 +1,166 @@
+//! How many rows a second does each operator of the filter language test?
+//!
+//! One million rows with a fixed seed, sealed (Arrow) form, no nulls unless said; the best of several passes. Run with
+//! `cargo bench --bench filter`, with a part of a name to run only those.
+
+use std::time::{Duration, Instant};
+
+use shoaldb::filter::{Plan, Rows, Templates};
+use shoaldb::types::{CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Validity, Values};
+
+const ROW_COUNT: usize = 1_000_000;
+
+struct Table {
+    ints: Vec<i64>,
+    shorts: Vec<i8>,
+    floats: Vec<f32>,
+    words: (Vec<i32>, Vec<u8>),
+    documents: (Vec<i32>, Vec<u8>),
+    validity: Vec<u8>,
+}
+
+impl Table {
+    fn new() -> Table {
+        let mut state = 42u64;
+        let mut random = || {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            mixed ^ mixed >> 31
+        };
+        let numbers: Vec<u64> = (0..ROW_COUNT).map(|_| random() % 1_000_000).collect();
+        let texts = |of: fn(u64) -> String| {
+            let (mut offsets, mut bytes) = (vec![0], Vec::new());
+            for number in &numbers {
+                bytes.extend(of(*number).into_bytes());
+                offsets.push(bytes.len() as i32);
+            }
+            (offsets, bytes)
+        };
+        Table {
+            words: texts(|number| format!("category-{:03}", number % 1000)),
+            documents: texts(|number| {
+                format!(
+                    r#"{{"title":"document {number} of many","tags":["a","b"],"price":{},"in":{{"stock":{}}}}}"#,
+                    number % 500,
+                    number % 2 == 0
+                )
+            }),
+            ints: numbers.iter().map(|number| *number as i64).collect(),
+            shorts: numbers.iter().map(|number| *number as i8).collect(),
+            floats: numbers.iter().map(|number| *number as f32 / 1e6).collect(),
+            validity: numbers.iter().map(|number| *number as u8 | 1).collect(),
+        }
+    }
+}
+
+impl Rows for Table {
+    fn row_count(&self) -> usize {
+        ROW_COUNT
+    }
+
+    fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+        let values = match field.name.as_str() {
+            "number" | "nullable" => Values::Int64(&self.ints),
+            "short" => Values::Int8(&self.shorts),
+            "share" => Values::Float(&self.floats),
+            "word" => text(&self.words),
+            _ => text(&self.documents),
+        };
+        let validity = match field.name.as_str() {
+            "nullable" => Validity::Bits { bits: &self.validity, offset: 3 },
+            _ => Validity::All,
+        };
+        Some(ColumnView { values, validity })
+    }
+}
+
+fn text((offsets, bytes): &(Vec<i32>, Vec<u8>)) -> Values<'_> {
+    Values::Text { offsets, bytes }
+}
+
+fn schema() -> CollectionSchema {
+    let field = |(index, (name, data_type)): (usize, &(&str, DataType))| FieldSchema {
+        id: FieldId(100 + index as i64),
+        name: (*name).into(),
+        description: String::new(),
+        data_type: *data_type,
+        element_type: None,
+        is_primary: false,
+        auto_id: false,
+        is_nullable: true,
+        default_value: None,
+        is_dynamic: false,
+        is_partition_key: false,
+        is_clustering_key: false,
+        is_function_output: false,
+        type_params: Vec::new(),
+    };
+    let fields = [
+        ("number", DataType::Int64),
+        ("nullable", DataType::Int64),
+        ("short", DataType::Int8),
+        ("share", DataType::Float),
+        ("word", DataType::VarChar),
+        ("document", DataType::Json),
+    ];
+    CollectionSchema {
+        description: String::new(),
+        fields: fields.iter().enumerate().map(field).collect(),
+        enable_dynamic_field: false,
+        version: 1,
+    }
+}
+
+/// `in` with so many integers, `step` apart.
+fn list(count: usize, step: usize) -> String {
+    (0..count).map(|index| (index * step + 1).to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn main() {
+    let table = Table::new();
+    let words = |count: usize| (0..count).map(|word| format!("'category-{word:03}'")).collect::<Vec<_>>().join(",");
+    let cases = [
+        ("int64 <", "number < 500000".to_string()),
+        ("int64 ==", "number == 5".into()),
+        ("int64 < with nulls", "nullable < 500000".into()),
+        ("int64 range", "1000 < number <= 600000".into()),
+        ("int8 <", "short < 5".into()),
+        ("float <", "share < 0.5".into()),
+        ("int64 + == ", "number + 5 == 7".into()),
+        ("in 10", format!("number in [{}]", list(10, 7919))),
+        ("in 16", format!("number in [{}]", list(16, 7919))),
+        ("in 17", format!("number in [{}]", list(17, 58_001))),
+        ("in 1000 dense", format!("number in [{}]", list(1000, 3))),
+        ("in 1000 sparse", format!("number in [{}]", list(1000, 991))),
+        ("in 100000 sparse", format!("number in [{}]", list(100_000, 7919))),
+        ("varchar ==", "word == 'category-007'".into()),
+        ("varchar <", "word < 'category-500'".into()),
+        ("varchar in 10", format!("word in [{}]", words(10))),
+        ("varchar in 500", format!("word in [{}]", words(500))),
+        ("like prefix", "word like 'category-00%'".into()),
+        ("like inner", "word like '%y-00%'".into()),
+        ("regex", "word =~ '-0[0-4]7$'".into()),
+        ("json number <", "document['price'] < 250".into()),
+        ("json nested bool", "document['in']['stock'] == true".into()),
+        ("and of int, json", "document['price'] < 250 and number < 10000".into()),
+        ("and", "number < 500000 and share > 0.25 and short > 0".into()),
+        ("or", "number < 500000 or share > 0.75 or short > 0".into()),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    println!("{:<22} {:>12} {:>10}", "filter", "Mrows/s", "matches");
+    for (name, text) in cases {
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        let plan = Plan::new(&text, &schema(), &Templates::default()).expect("the bench's filters are right");
+        let mut best = Duration::MAX;
+        let mut matches = 0;
+        let end = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < end {
+            let start = Instant::now();
+            matches = plan.evaluate(&table).count_ones();
+            best = best.min(start.elapsed());
+        }
+        println!("{name:<22} {:>12.0} {matches:>10}", ROW_COUNT as f64 / best.as_secs_f64() / 1e6);
+    }
+}

@@ -1,0 +1,354 @@
+//! The tour: load, search, look at the processes, measure, kill a searcher.
+
+use std::time::{Duration, Instant};
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+use prost::Message;
+
+use super::SEARCHERS;
+use super::data::{DIM, vectors, words};
+use super::server::DemoServer;
+use crate::gateway::client::Client;
+use crate::ipc::control::Role;
+use crate::ipc::progress::ProgressBlock;
+use crate::proto::{common, milvus, schema};
+use crate::sys::{process, procfs};
+use crate::types::{Error, ErrorKind, Result};
+
+const COLLECTION: &str = "words";
+const BATCH_ROWS: usize = 1_000;
+const SHOWN_WORDS: [&str; 4] = ["king", "paris", "python", "violin"];
+/// Long enough for a steady rate, short enough for a tour.
+const MEASURE: Duration = Duration::from_secs(2);
+/// Searches under way at once while measuring: enough to keep every searcher busy.
+const CLIENTS: usize = 8;
+
+/// Runs the tour and, unless `exits` is set, waits for Ctrl-C.
+pub(super) async fn run(exits: bool) -> Result<()> {
+    println!("Starting a server with {SEARCHERS} searchers on a temporary directory ...");
+    let mut server = DemoServer::start(SEARCHERS)?;
+    let mut client = connect(&server.address).await?;
+    let rate = load(&mut client).await?;
+    println!("Loaded {} words of {DIM} dimensions at {rate:.0} rows/s.\n", words().len());
+    show_nearest(&mut client).await?;
+    show_processes(&server)?;
+    measure(&server).await?;
+    kill_one(&server).await?;
+    if !exits {
+        println!("\nThe server runs at http://{}: MilvusClient(\"http://{}\")", server.address, server.address);
+        println!("Collection: {COLLECTION}. Stop with Ctrl-C, or: shoal stop {}", server.data_dir.display());
+        wait_for_end(&mut server).await;
+    }
+    match server.stop() {
+        true => println!("\nThe server is drained; nothing of it is left."),
+        false => return Err(Error::internal("the demo's server did not end cleanly")),
+    }
+    Ok(())
+}
+
+async fn connect(address: &str) -> Result<Client> {
+    Client::connect(address)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("cannot connect to {address}: {error}")))
+}
+
+fn pair(key: &str, value: impl ToString) -> common::KeyValuePair {
+    common::KeyValuePair { key: key.to_owned(), value: value.to_string() }
+}
+
+/// Sends one call and checks the status in its reply.
+async fn call<Req: Message, Res: Message + Default + 'static>(
+    client: &mut Client,
+    method: &str,
+    request: &Req,
+    status: fn(&Res) -> Option<common::Status>,
+) -> Result<Res> {
+    let reply: Res = client
+        .call(method, request)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("{method}: {error}")))?;
+    match status(&reply).unwrap_or_default() {
+        status if status.code == 0 => Ok(reply),
+        status => Err(Error::new(ErrorKind::Unexpected, format!("{method}: {}", status.reason))),
+    }
+}
+
+async fn change<Req: Message>(client: &mut Client, method: &str, request: &Req) -> Result<()> {
+    call::<_, common::Status>(client, method, request, |status| Some(status.clone())).await.map(|_| ())
+}
+
+/// Creates the collection and inserts every word; rows per second.
+async fn load(client: &mut Client) -> Result<f64> {
+    create(client).await?;
+    let words = words();
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} words  {per_sec}")
+        .map_err(|error| Error::internal(error.to_string()))?;
+    let bar = ProgressBar::new(words.len() as u64).with_style(style);
+    let started = Instant::now();
+    for from in (0..words.len()).step_by(BATCH_ROWS) {
+        let to = (from + BATCH_ROWS).min(words.len());
+        let request = milvus::InsertRequest {
+            collection_name: COLLECTION.to_owned(),
+            fields_data: rows(&words, from, to),
+            num_rows: (to - from) as u32,
+            ..Default::default()
+        };
+        call::<_, milvus::MutationResult>(client, "Insert", &request, |reply| reply.status.clone()).await?;
+        bar.inc((to - from) as u64);
+    }
+    let rate = words.len() as f64 / started.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    Ok(rate)
+}
+
+async fn create(client: &mut Client) -> Result<()> {
+    let field = |name: &str, data_type: schema::DataType, params: Vec<common::KeyValuePair>| schema::FieldSchema {
+        name: name.to_owned(),
+        data_type: data_type as i32,
+        type_params: params,
+        ..Default::default()
+    };
+    let mut key = field("id", schema::DataType::Int64, vec![]);
+    key.is_primary_key = true;
+    let collection = schema::CollectionSchema {
+        name: COLLECTION.to_owned(),
+        fields: vec![
+            key,
+            field("word", schema::DataType::VarChar, vec![pair("max_length", 64)]),
+            field("vector", schema::DataType::FloatVector, vec![pair("dim", DIM)]),
+        ],
+        ..Default::default()
+    };
+    let request = milvus::CreateCollectionRequest {
+        collection_name: COLLECTION.to_owned(),
+        schema: collection.encode_to_vec(),
+        ..Default::default()
+    };
+    change(client, "CreateCollection", &request).await?;
+    let request = milvus::CreateIndexRequest {
+        collection_name: COLLECTION.to_owned(),
+        field_name: "vector".to_owned(),
+        extra_params: vec![pair("index_type", "AUTOINDEX"), pair("metric_type", "COSINE")],
+        ..Default::default()
+    };
+    change(client, "CreateIndex", &request).await?;
+    let request = milvus::LoadCollectionRequest { collection_name: COLLECTION.to_owned(), ..Default::default() };
+    change(client, "LoadCollection", &request).await
+}
+
+fn rows(words: &[&str], from: usize, to: usize) -> Vec<schema::FieldData> {
+    use schema::field_data::Field;
+    use schema::scalar_field::Data;
+    let scalar = |name: &str, data_type: schema::DataType, data: Data| schema::FieldData {
+        r#type: data_type as i32,
+        field_name: name.to_owned(),
+        field: Some(Field::Scalars(schema::ScalarField { data: Some(data) })),
+        ..Default::default()
+    };
+    let ids = schema::LongArray { data: (from as i64..to as i64).collect() };
+    let texts = schema::StringArray { data: words[from..to].iter().map(|word| (*word).to_owned()).collect() };
+    let vectors = schema::VectorField {
+        dim: DIM as i64,
+        data: Some(schema::vector_field::Data::FloatVector(schema::FloatArray { data: vectors(from, to) })),
+    };
+    vec![
+        scalar("id", schema::DataType::Int64, Data::LongData(ids)),
+        scalar("word", schema::DataType::VarChar, Data::StringData(texts)),
+        schema::FieldData {
+            r#type: schema::DataType::FloatVector as i32,
+            field_name: "vector".to_owned(),
+            field: Some(Field::Vectors(vectors)),
+            ..Default::default()
+        },
+    ]
+}
+
+fn search_request(row: usize, limit: usize) -> milvus::SearchRequest {
+    let bytes = vectors(row, row + 1).iter().flat_map(|value| value.to_le_bytes()).collect();
+    let group = common::PlaceholderGroup {
+        placeholders: vec![common::PlaceholderValue {
+            tag: "$0".to_owned(),
+            r#type: common::PlaceholderType::FloatVector as i32,
+            values: vec![bytes],
+            ..Default::default()
+        }],
+    };
+    milvus::SearchRequest {
+        collection_name: COLLECTION.to_owned(),
+        dsl_type: common::DslType::BoolExprV1 as i32,
+        nq: 1,
+        search_input: Some(milvus::search_request::SearchInput::PlaceholderGroup(group.encode_to_vec())),
+        search_params: vec![pair("topk", limit), pair("params", "{}")],
+        ..Default::default()
+    }
+}
+
+/// (row, cosine) of the nearest words.
+async fn nearest(client: &mut Client, row: usize, limit: usize) -> Result<Vec<(usize, f32)>> {
+    let request = search_request(row, limit);
+    let reply: milvus::SearchResults =
+        call(client, "Search", &request, |reply: &milvus::SearchResults| reply.status.clone()).await?;
+    let results = reply.results.unwrap_or_default();
+    let ids = match results.ids.and_then(|ids| ids.id_field) {
+        Some(schema::i_ds::IdField::IntId(ids)) => ids.data,
+        _ => vec![],
+    };
+    Ok(ids.into_iter().map(|id| id as usize).zip(results.scores).collect())
+}
+
+async fn show_nearest(client: &mut Client) -> Result<()> {
+    let words = words();
+    println!("Nearest words (cosine, exact):");
+    for shown in SHOWN_WORDS {
+        let Some(row) = words.iter().position(|word| *word == shown) else { continue };
+        let found = nearest(client, row, 6).await?;
+        if found.first().map(|(first, _)| *first) != Some(row) {
+            return Err(Error::internal(format!("the nearest word of {shown} is not itself: {found:?}")));
+        }
+        let near = found.iter().skip(1).filter_map(|(row, score)| Some(format!("{} {score:.2}", words.get(*row)?)));
+        println!("  {shown:<8} {}", near.collect::<Vec<_>>().join(", "));
+    }
+    println!();
+    Ok(())
+}
+
+/// A table of the server's processes and what their memory comes to.
+fn show_processes(server: &DemoServer) -> Result<()> {
+    let instance = crate::cli::read_instance(&server.data_dir)?;
+    let mut table = Table::new();
+    table.load_preset(UTF8_BORDERS_ONLY).set_header([
+        "process",
+        "pid",
+        "RSS MiB",
+        "PSS MiB",
+        "shared MiB",
+        "private MiB",
+    ]);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+    for cell in ProgressBlock::read(&instance)? {
+        let facts = procfs::read(cell.pid).unwrap_or_default();
+        table.add_row([
+            format!("{} {}", cell.role.name(), cell.index),
+            cell.pid.to_string(),
+            mib(facts.rss_bytes),
+            mib(facts.pss_bytes),
+            mib(facts.rss_bytes.saturating_sub(facts.private_bytes)),
+            mib(facts.private_bytes),
+        ]);
+    }
+    println!("One copy of the data, mapped by every process (shared counts once in PSS):\n{table}\n");
+    Ok(())
+}
+
+/// Searches per second with 1, 2, ... searchers at work: the others are stopped (SIGSTOP) meanwhile.
+async fn measure(server: &DemoServer) -> Result<()> {
+    println!("Searches per second ({CLIENTS} at once, k = 10, {} rows scanned each):", words().len());
+    let searchers = searcher_pids(server)?;
+    let mut at_work = 1;
+    while at_work <= searchers.len() {
+        let paused = PausedProcesses::pause(&searchers[at_work..])?;
+        let (done, failed) = search_for(&server.address, MEASURE).await?;
+        drop(paused);
+        if failed > 0 {
+            return Err(Error::internal(format!("{failed} searches failed with {at_work} searchers")));
+        }
+        println!(
+            "  {at_work} searcher{}: {:.0}",
+            if at_work == 1 { " " } else { "s" },
+            done as f64 / MEASURE.as_secs_f64()
+        );
+        at_work *= 2;
+    }
+    println!();
+    Ok(())
+}
+
+/// Processes that are stopped until this is dropped.
+struct PausedProcesses(Vec<u32>);
+
+impl PausedProcesses {
+    fn pause(pids: &[u32]) -> Result<PausedProcesses> {
+        let paused = PausedProcesses(pids.to_vec());
+        for pid in pids {
+            tell(*pid, process::Command::Pause)?;
+        }
+        Ok(paused)
+    }
+}
+
+impl Drop for PausedProcesses {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // A process that is gone needs no word to go on.
+            let _ = process::tell(*pid, process::Command::Resume);
+        }
+    }
+}
+
+fn tell(pid: u32, command: process::Command) -> Result<()> {
+    process::tell(pid, command).map_err(|error| Error::io(format_args!("signal searcher {pid}"), &error))
+}
+
+fn searcher_pids(server: &DemoServer) -> Result<Vec<u32>> {
+    let instance = crate::cli::read_instance(&server.data_dir)?;
+    let cells = ProgressBlock::read(&instance)?;
+    Ok(cells.iter().filter(|cell| cell.role == Role::Searcher && cell.pid != 0).map(|cell| cell.pid).collect())
+}
+
+/// Searches with several clients at once; how many were answered rightly, and how many not.
+async fn search_for(address: &str, how_long: Duration) -> Result<(usize, usize)> {
+    let mut tasks = tokio::task::JoinSet::new();
+    let word_count = words().len();
+    for number in 0..CLIENTS {
+        let mut client = connect(address).await?;
+        tasks.spawn(async move {
+            let end = Instant::now() + how_long;
+            let (mut done, mut failed, mut row) = (0, 0, number);
+            while Instant::now() < end {
+                match nearest(&mut client, row, 10).await {
+                    Ok(found) if found.first().map(|(first, _)| *first) == Some(row) => done += 1,
+                    _ => failed += 1,
+                }
+                // A prime step: no query twice in a row, every word's turn comes.
+                row = (row + 7919) % word_count;
+            }
+            (done, failed)
+        });
+    }
+    let mut sum = (0, 0);
+    while let Some(task) = tasks.join_next().await {
+        let (done, failed) = task.map_err(|error| Error::internal(error.to_string()))?;
+        sum = (sum.0 + done, sum.1 + failed);
+    }
+    Ok(sum)
+}
+
+/// Kills one searcher under load; no search may fail.
+async fn kill_one(server: &DemoServer) -> Result<()> {
+    let Some(victim) = searcher_pids(server)?.first().copied() else {
+        return Err(Error::internal("the server has no searcher"));
+    };
+    println!("kill -9 of searcher {victim} while {CLIENTS} clients search ...");
+    let address = server.address.clone();
+    let searches = tokio::spawn(async move { search_for(&address, MEASURE).await });
+    tokio::time::sleep(MEASURE / 4).await;
+    tell(victim, process::Command::Kill)?;
+    let (done, failed) = searches.await.map_err(|error| Error::internal(error.to_string()))??;
+    println!("  {done} searches answered, {failed} failed; searchers now: {:?}", searcher_pids(server)?);
+    if failed > 0 {
+        return Err(Error::internal(format!("{failed} searches failed when a searcher was killed")));
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C (which the server gets too) or for the server's end.
+async fn wait_for_end(server: &mut DemoServer) {
+    while server.is_running() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
