@@ -87,7 +87,7 @@ impl Committer {
         let outcome = self.engine.prepare_numbers().map_err(Refusal::Failed).and_then(|()| match &action {
             Action::Rows(rows) => self.take_rows(rows, caller.body()).map(Some),
             Action::Delete(delete) => self.take_delete(delete).map(Some),
-            Action::Other(_) => Ok(None),
+            Action::Other => Ok(None),
         });
         match outcome {
             Ok(Some(reply)) => self.group.push(Applied { caller, method, reply }),

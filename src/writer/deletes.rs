@@ -16,15 +16,23 @@ use crate::types::{CollectionId, FileId, Keys, Lsn, PartitionId, Result, Timesta
 pub struct FoundRows {
     /// (index into `sealed`, rows).
     sealed: Vec<(usize, Vec<u32>)>,
-    /// (partition, file, (chunk, row)).
-    growing: Vec<(PartitionId, FileId, Vec<(usize, usize)>)>,
+    growing: Vec<FoundGrowing>,
+}
+
+/// Rows of one MemTableFile.
+#[derive(Debug)]
+struct FoundGrowing {
+    partition: PartitionId,
+    file: FileId,
+    /// (chunk, row).
+    rows: Vec<(usize, usize)>,
 }
 
 impl FoundRows {
     /// Rows found.
     pub fn len(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(|(_, rows)| rows.len()).sum();
-        sealed + self.growing.iter().map(|(_, _, rows)| rows.len()).sum::<usize>()
+        sealed + self.growing.iter().map(|found| found.rows.len()).sum::<usize>()
     }
 }
 
@@ -60,7 +68,7 @@ pub fn find(
         for file in table.files() {
             let rows = file.find_living(keys, timestamp);
             if !rows.is_empty() {
-                found.growing.push((*id, file.id, rows));
+                found.growing.push(FoundGrowing { partition: *id, file: file.id, rows });
             }
         }
     }
@@ -122,10 +130,10 @@ pub fn mark(collection: &mut Collection, found: &FoundRows, lsn: Lsn, timestamp:
             file.marked_last = timestamp;
         }
     }
-    for (partition, id, rows) in &found.growing {
-        let table = collection.memtables.get_mut(partition);
-        if let Some(file) = table.and_then(|table| table.files_mut().find(|file| file.id == *id)) {
-            file.mark(rows, lsn, timestamp);
+    for found in &found.growing {
+        let table = collection.memtables.get_mut(&found.partition);
+        if let Some(file) = table.and_then(|table| table.files_mut().find(|file| file.id == found.file)) {
+            file.mark(&found.rows, lsn, timestamp);
         }
     }
 }

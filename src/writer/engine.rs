@@ -12,6 +12,7 @@ use super::lock;
 use super::state::{Collection, Garbage, State};
 use crate::config::{Durability, Instance, ServerConfig};
 use crate::ipc::progress::{Gauge, ProgressCell};
+use crate::shm::manifest::Manifest;
 use crate::shm::publish::Publisher;
 use crate::storage::log::Log;
 use crate::storage::meta::Meta;
@@ -150,12 +151,20 @@ impl Engine {
     /// # Errors
     /// When there is no room: the old manifest stays in force, so what it names stays too, and `is_dirty` stays set.
     pub fn publish(&self, collection: &mut Collection) -> Result<()> {
+        self.publish_manifest(collection).map(drop)
+    }
+
+    /// As [`Engine::publish`]; gives what was published.
+    ///
+    /// # Errors
+    /// As [`Engine::publish`].
+    pub fn publish_manifest(&self, collection: &mut Collection) -> Result<Manifest> {
         collection.is_dirty = true;
         let mut manifest = collection.manifest();
         self.publisher.publish_manifest(collection.record.cell, &mut manifest)?;
         collection.is_dirty = false;
         self.collect_garbage(collection);
-        Ok(())
+        Ok(manifest)
     }
 
     /// As [`Engine::publish`]; during recovery manifests are published once, at its end, and nothing reads the new live

@@ -78,7 +78,7 @@ pub enum Action {
     /// Delete.
     Delete(DeleteOperation),
     /// Everything else: executed between groups.
-    Other(Method),
+    Other,
 }
 
 /// A request and whoever waits for its answer.
@@ -104,7 +104,7 @@ pub fn decode(engine: &Engine, caller: Box<dyn Caller>) -> Option<Operation> {
         Method::Insert => decode_insert(engine, &database, caller.body()).map(Action::Rows),
         Method::Upsert => decode_upsert(engine, &database, caller.body()).map(Action::Rows),
         Method::Delete => decode_delete(engine, &database, caller.body()).map(Action::Delete),
-        method => Ok(Action::Other(method)),
+        _ => Ok(Action::Other),
     };
     match action {
         Ok(action) => Some(Operation { caller, method: header.method, database, action }),

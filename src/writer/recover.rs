@@ -145,7 +145,14 @@ fn load_file(
     newest: &mut Timestamp,
 ) -> Result<()> {
     match open_checked(engine, record, unchecked_bytes) {
-        Ok((sealed, marks)) => {
+        Ok((mut sealed, marks)) => {
+            if collection.is_published(record.partition) {
+                // A copy that a dead writer left in shared memory is used again; anything else is published from disk at
+                // once and copied later.
+                let path = engine.store.table_path(record.collection, record.id);
+                let placed = engine.publisher.place_table(record.collection, record.id, &path, record.checksum, false);
+                sealed.place = placed.unwrap_or(Place::Disk);
+            }
             collection.sealed.push(sealed);
             let index = collection.sealed.len() - 1;
             if !marks.is_empty() {
@@ -311,14 +318,13 @@ fn replay_delete(engine: &Engine, collection: &mut Collection, record: &LogRecor
 /// Publishes everything, then lets readers see it, then removes what the dead writer left.
 fn publish_all(engine: &Engine) -> Result<()> {
     let mut state = lock(&engine.state);
-    for collection in state.collections.values_mut() {
-        engine.publish(collection)?;
-    }
+    let manifests: Result<Vec<Manifest>> =
+        state.collections.values_mut().map(|collection| engine.publish_manifest(collection)).collect();
+    let manifests = manifests?;
     engine.publish_catalog(&state)?;
     // Fresh: rows and deletes of every replayed operation are below it, and no horizon is above it.
     engine.publisher.control().set_visible(engine.clock.next());
     engine.publisher.control().beat(unix_ms());
-    let manifests: Vec<Manifest> = state.collections.values().map(Collection::manifest).collect();
     let named: Vec<&Manifest> = manifests.iter().collect();
     match engine.publisher.sweep(&named) {
         Ok(removed) if removed > 0 => tracing::info!("removed {removed} files of an earlier writer"),
