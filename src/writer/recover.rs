@@ -145,7 +145,14 @@ fn load_file(
     newest: &mut Timestamp,
 ) -> Result<()> {
     match open_checked(engine, record, unchecked_bytes) {
-        Ok((sealed, marks)) => {
+        Ok((mut sealed, marks)) => {
+            if collection.is_published(record.partition) {
+                // A copy that a dead writer left in shared memory is used again; anything else is published from disk at
+                // once and copied later.
+                let path = engine.store.table_path(record.collection, record.id);
+                let placed = engine.publisher.place_table(record.collection, record.id, &path, record.checksum, false);
+                sealed.place = placed.unwrap_or(Place::Disk);
+            }
             collection.sealed.push(sealed);
             let index = collection.sealed.len() - 1;
             if !marks.is_empty() {

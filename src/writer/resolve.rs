@@ -6,9 +6,9 @@ use super::engine::Engine;
 use super::lock;
 use super::operation::DeleteOperation;
 use super::state::Collection;
-use crate::query::{OutputRows, RetrieveOptions, Selection, Snapshot, retrieve};
+use crate::query::{OutputRows, RetrieveOptions, Selection, Snapshot, keys_of_column, retrieve};
 use crate::shm::attach::{CollectionView, GrowingChunk, SealedFile};
-use crate::types::{ColumnData, Error, ErrorKind, Keys, Result};
+use crate::types::{Error, ErrorKind, Keys, Result};
 
 /// Finds the keys. The snapshot is at the last timestamp handed out, visible or not: a delete sees what was put in place
 /// before it, also in its own group.
@@ -30,15 +30,7 @@ pub fn keys_of_filter(engine: &Engine, delete: &DeleteOperation) -> Result<Keys>
     let found = retrieve(&snapshot, &RetrieveOptions { selection, offset: 0, limit: None })?;
     let primary = snapshot.view.manifest.schema.primary();
     let column = OutputRows { snapshot: &snapshot, rows: &found.rows }.column(primary);
-    match column.data {
-        ColumnData::Int64(keys) => Ok(Keys::Int(keys)),
-        ColumnData::Text(keys) => {
-            let row = |row: usize| &keys.bytes[keys.offsets[row] as usize..keys.offsets[row + 1] as usize];
-            let texts = (0..keys.row_count()).map(|index| String::from_utf8_lossy(row(index)).into_owned());
-            Ok(Keys::Text(texts.collect()))
-        }
-        _ => Err(Error::internal("a primary key is neither Int64 nor VarChar")),
-    }
+    keys_of_column(column)
 }
 
 /// The writer's own view of a collection, over the handles it holds anyway.

@@ -68,14 +68,16 @@ pub struct Failure {
 /// # Errors
 /// With the first file that cannot be written.
 pub fn serialise_all(engine: &Engine, visible: Timestamp) -> Result<(), Failure> {
-    while let Some(job) = next_job(&lock(&engine.state), visible) {
+    loop {
+        // A statement of its own: the lock is let go before the file is written.
+        let job = next_job(&lock(&engine.state), visible);
+        let Some(job) = job else { return Ok(()) };
         let file = job.file;
         serialise(engine, &job).map_err(|(error, is_fatal)| Failure { file, error, is_fatal })?;
         engine.count(Gauge::Flushes, 1);
         engine.flushes.complete(&[file]);
         engine.merge.raise();
     }
-    Ok(())
 }
 
 /// The file whose rows have been in the log longest. Files with rows beyond the visible timestamp wait: their log group
