@@ -325,7 +325,14 @@ fn publish_all(engine: &Engine) -> Result<()> {
     // Fresh: rows and deletes of every replayed operation are below it, and no horizon is above it.
     engine.publisher.control().set_visible(engine.clock.next());
     engine.publisher.control().beat(unix_ms());
-    let manifests: Vec<Manifest> = state.collections.values().map(Collection::manifest).collect();
+    let manifests: Vec<Manifest> = state
+        .collections
+        .values()
+        .map(|collection| {
+            let epoch = engine.publisher.control().manifest_epoch(collection.record.cell);
+            Manifest { epoch, ..collection.manifest() }
+        })
+        .collect();
     let named: Vec<&Manifest> = manifests.iter().collect();
     match engine.publisher.sweep(&named) {
         Ok(removed) if removed > 0 => tracing::info!("removed {removed} files of an earlier writer"),
