@@ -227,7 +227,7 @@ impl Api {
     }
 
     /// One call; a transport error counts as refused with code -1.
-    pub fn call<Req: Message, Res: Message + Default>(
+    pub fn call<Req: Message, Res: Message + Default + 'static>(
         &mut self,
         method: Method,
         request: &Req,
