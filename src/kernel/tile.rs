@@ -143,9 +143,9 @@ unsafe fn pass<L: Lanes, M: Measure, const Q: usize, const R: usize>(
 #[inline(always)]
 unsafe fn pointers<const R: usize>(rows: &RowBlock<'_>, first: usize) -> [*const u8; R] {
     let mut pointers = [std::ptr::null(); R];
-    for index in 0..R {
+    for (index, pointer) in pointers.iter_mut().enumerate() {
         // SAFETY: rows `first..first + R` exist: the caller's duty.
-        pointers[index] = unsafe { rows.row_pointer(first + index) };
+        *pointer = unsafe { rows.row_pointer(first + index) };
     }
     pointers
 }
@@ -228,13 +228,9 @@ pub(super) unsafe fn reduce<L: Lanes, const R: usize>(sums: &[L; R]) -> [f32; R]
         unsafe {
             let mut four = [L::zero(); 4];
             let count = if R - first < 4 { R - first } else { 4 };
-            for index in 0..count {
-                four[index] = sums[first + index];
-            }
+            four[..count].copy_from_slice(&sums[first..first + count]);
             let four = L::sums_of_four(four);
-            for index in 0..count {
-                out[first + index] = four[index];
-            }
+            out[first..first + count].copy_from_slice(&four[..count]);
         }
     }
     out
