@@ -36,7 +36,7 @@ fn main() {
     for _ in 0..rounds {
         for case in &mut cases {
             // A sum beside every case: the bandwidth that neighbours leave changes within seconds.
-            sums.push(time(|| drop(black_box(sum(bytemuck::cast_slice(&values))))));
+            sums.push(time(|| _ = black_box(sum(bytemuck::cast_slice(&values)))));
             let vectors = bytemuck::cast_slice(&values);
             case.seconds.push(time(|| run(case_of(case), vectors)));
         }

@@ -16,6 +16,8 @@ const BLOCK_BYTES: usize = 256 << 10;
 const BLOCK_ROWS_MIN: usize = 16;
 /// Most rows of a block: their distances to a tile of queries stay in the L1 cache.
 const BLOCK_ROWS_MAX: usize = 1024;
+/// What picking a row from a list costs, as bytes of a plain scan (`benches/flat_scan.rs`, filters of 50 % and 90 %).
+const LISTED_ROW_BYTES: usize = 256;
 /// Squared norms between these bounds neither overflow nor lose precision in `f32`; cosines of other vectors are
 /// computed in double precision.
 const PLAIN_SQUARED_NORMS: Range<f32> = 1e-18..1e18;
@@ -64,10 +66,10 @@ pub fn scan(
     match filter {
         None => {
             for first in (rows.start..end).step_by(block_rows) {
-                scan.offer_block(Rows::Range(first..end.min(first + block_rows)));
+                scan.offer_block(Rows::Range(first..end.min(first + block_rows)), None);
             }
         }
-        Some(filter) => for_each_list(filter, rows.start..end, block_rows, |list| scan.offer_list(list)),
+        Some(filter) => for_each_list(filter, rows.start..end, block_rows, |list| scan.offer_list(list, filter)),
     }
 }
 
@@ -137,18 +139,26 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Offers listed rows, ascending; as one range where nothing is missing between them.
-    fn offer_list(&mut self, list: &[u32]) {
-        match (list.first(), list.last()) {
-            (Some(first), Some(last)) if (last - first) as usize == list.len() - 1 => {
-                self.offer_block(Rows::Range(*first as usize..*last as usize + 1));
-            }
-            _ => self.offer_block(Rows::Listed(list)),
+    /// Offers listed rows, ascending: as ranges where that is less work than picking them.
+    fn offer_list(&mut self, list: &[u32], filter: &Bitmap) {
+        let (Some(first), Some(last)) = (list.first(), list.last()) else { return };
+        let span = *first as usize..*last as usize + 1;
+        if span.len() == list.len() {
+            return self.offer_block(Rows::Range(span), None);
+        }
+        let row_bytes = self.queries.dim * size_of::<f32>();
+        // One query is bound by memory, many by arithmetic: those compute no row in vain.
+        if self.tops.len() > 1 || list.len() * (row_bytes + LISTED_ROW_BYTES) < span.len() * row_bytes {
+            return self.offer_block(Rows::Listed(list), None);
+        }
+        // The span may be longer than the list, for which there is room.
+        for start in span.clone().step_by(list.len()) {
+            self.offer_block(Rows::Range(start..span.end.min(start + list.len())), Some(filter));
         }
     }
 
-    /// Computes the distances of all queries to a block's rows and offers them.
-    fn offer_block(&mut self, rows: Rows<'_>) {
+    /// Computes the distances of all queries to a block's rows and offers those whose bit is set.
+    fn offer_block(&mut self, rows: Rows<'_>, filter: Option<&Bitmap>) {
         // Ranges and lists were cut to the column above, so there is always a block.
         let Some(block) = RowBlock::new(self.vectors, self.queries.dim, rows) else { return };
         let Scan { kernels, queries, distances, row_inverse_norms, query_inverse_norms, .. } = self;
@@ -180,7 +190,11 @@ impl<'a> Scan<'a> {
                 }
             }
             for (top, distances) in tops.iter_mut().zip(distances.chunks_exact(block.len())) {
-                offer(top, self.file_index, &block, distances, self.range);
+                let is_wanted = |row, distance: f32| {
+                    filter.is_none_or(|filter| filter.get(row))
+                        && self.range.is_none_or(|range| range.low <= distance && distance < range.high)
+                };
+                offer(top, self.file_index, &block, distances, is_wanted);
             }
         }
     }
@@ -212,7 +226,13 @@ fn negate_cosines(
 }
 
 /// Offers the distances of one query to a block's rows.
-fn offer(top: &mut TopK, file_index: u32, block: &RowBlock<'_>, distances: &[f32], range: Option<DistanceRange>) {
+fn offer(
+    top: &mut TopK,
+    file_index: u32,
+    block: &RowBlock<'_>,
+    distances: &[f32],
+    is_wanted: impl Fn(usize, f32) -> bool,
+) {
     // Most distances are too far: they are looked at in groups that compilers compare with few instructions.
     const GROUP: usize = 16;
     for (group_index, group) in distances.chunks(GROUP).enumerate() {
@@ -221,8 +241,9 @@ fn offer(top: &mut TopK, file_index: u32, block: &RowBlock<'_>, distances: &[f32
             continue;
         }
         for (index, &distance) in group.iter().enumerate() {
-            if distance <= top.bound() && range.is_none_or(|range| range.low <= distance && distance < range.high) {
-                top.push(Hit { file_index, row: block.row(group_index * GROUP + index) as u32, distance });
+            let row = block.row(group_index * GROUP + index);
+            if distance <= top.bound() && is_wanted(row, distance) {
+                top.push(Hit { file_index, row: row as u32, distance });
             }
         }
     }

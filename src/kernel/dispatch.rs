@@ -7,7 +7,7 @@ use super::{avx2::Avx2, avx512::Avx512};
 use super::{rows::RowBlock, scalar, tile::Task};
 
 /// Queries that are computed together: callers that pass multiples of it waste nothing.
-pub const QUERY_TILE: usize = 4;
+pub const QUERY_TILE: usize = 6;
 
 /// The SIMD kernels that this CPU can run. Every level gives the same bits (see the module's invariant).
 #[derive(Clone, Copy, Debug)]

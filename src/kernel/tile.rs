@@ -79,7 +79,7 @@ pub(super) unsafe fn run<L: Lanes, const Q: usize, const R: usize>(task: Task<'_
     }
 }
 
-/// Every query with every row.
+/// Every query with every row: whole tiles, then smaller ones, then one alone.
 #[inline(always)]
 unsafe fn all<L: Lanes, M: Measure, const Q: usize, const R: usize>(
     queries: &[f32],
@@ -88,31 +88,40 @@ unsafe fn all<L: Lanes, M: Measure, const Q: usize, const R: usize>(
 ) {
     let (dim, row_count) = (rows.dim(), rows.len());
     let query_count = queries.len() / dim;
-    let tiled = query_count - query_count % Q;
-    for first in (0..tiled).step_by(Q) {
-        // SAFETY: queries `first..first + Q` exist, and their outputs.
-        unsafe {
-            let these = std::array::from_fn(|index| queries.as_ptr().add((first + index) * dim).cast());
-            pass::<L, M, Q, R>(these, rows, &mut out[first * row_count..(first + Q) * row_count]);
-        }
-    }
-    for index in tiled..query_count {
-        // SAFETY: query `index` exists, and its outputs.
-        unsafe {
-            let query = queries.as_ptr().add(index * dim).cast();
-            stream::<L, M, false>(query, rows, &mut out[index * row_count..(index + 1) * row_count], &mut []);
-        }
+    let mut first = 0;
+    while first < query_count {
+        let left = query_count - first;
+        let from = &queries[first * dim..];
+        let out = &mut out[first * row_count..];
+        // SAFETY: `from` holds `left` queries, no fewer than each call takes; the rest is the caller's duty.
+        first += unsafe {
+            if left >= Q {
+                pass::<L, M, Q, R>(from, rows, out)
+            } else if Q > 4 && left >= 4 {
+                pass::<L, M, 4, R>(from, rows, out)
+            } else if Q > 2 && left >= 2 {
+                pass::<L, M, 2, R>(from, rows, out)
+            } else {
+                stream::<L, M, false>(from.as_ptr().cast(), rows, &mut out[..row_count], &mut []);
+                1
+            }
+        };
     }
 }
 
-/// `Q` queries with every row, `R` rows at a time, the rest one at a time.
+/// `Q` queries with every row, `R` rows at a time, the rest one at a time. Gives `Q`.
 #[inline(always)]
 unsafe fn pass<L: Lanes, M: Measure, const Q: usize, const R: usize>(
-    queries: [*const u8; Q],
+    queries: &[f32],
     rows: &RowBlock<'_>,
     out: &mut [f32],
-) {
+) -> usize {
     let (dim, row_count) = (rows.dim(), rows.len());
+    let mut pointers_of_queries = [std::ptr::null(); Q];
+    for (query, pointer) in pointers_of_queries.iter_mut().enumerate() {
+        *pointer = queries[query * dim..].as_ptr().cast();
+    }
+    let queries = pointers_of_queries;
     let tiled = row_count - row_count % R;
     for first in (0..tiled).step_by(R) {
         // SAFETY: rows `first..first + R` exist; the queries are the caller's duty.
@@ -128,14 +137,15 @@ unsafe fn pass<L: Lanes, M: Measure, const Q: usize, const R: usize>(
             out[query * row_count + first] = *distance;
         }
     }
+    Q
 }
 
 #[inline(always)]
 unsafe fn pointers<const R: usize>(rows: &RowBlock<'_>, first: usize) -> [*const u8; R] {
     let mut pointers = [std::ptr::null(); R];
-    for index in 0..R {
+    for (index, pointer) in pointers.iter_mut().enumerate() {
         // SAFETY: rows `first..first + R` exist: the caller's duty.
-        pointers[index] = unsafe { rows.row_pointer(first + index) };
+        *pointer = unsafe { rows.row_pointer(first + index) };
     }
     pointers
 }
@@ -218,13 +228,9 @@ pub(super) unsafe fn reduce<L: Lanes, const R: usize>(sums: &[L; R]) -> [f32; R]
         unsafe {
             let mut four = [L::zero(); 4];
             let count = if R - first < 4 { R - first } else { 4 };
-            for index in 0..count {
-                four[index] = sums[first + index];
-            }
+            four[..count].copy_from_slice(&sums[first..first + count]);
             let four = L::sums_of_four(four);
-            for index in 0..count {
-                out[first + index] = four[index];
-            }
+            out[first..first + count].copy_from_slice(&four[..count]);
         }
     }
     out

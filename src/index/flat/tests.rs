@@ -182,6 +182,9 @@ fn rows_that_are_not_there_are_not_looked_at() {
     assert_eq!(search(&queries, &vectors, 0..1_000, None, None, 10)[0].len(), 3);
     assert_eq!(search(&queries, &vectors, 0..1_000, Some(&Bitmap::ones(500)), None, 10)[0].len(), 3);
     assert_eq!(search(&queries, &vectors, 0..3, Some(&Bitmap::ones(2)), None, 10)[0].len(), 2);
-    assert_eq!(search(&queries, &vectors, 9..3, None, None, 10)[0].len(), 0);
-    assert_eq!(search(&queries, &vectors, 3..2, Some(&Bitmap::ones(3)), None, 10)[0].len(), 0);
+    for (start, end) in [(9, 3), (3, 2)] {
+        let rows = Range { start, end };
+        assert_eq!(search(&queries, &vectors, rows.clone(), None, None, 10)[0].len(), 0);
+        assert_eq!(search(&queries, &vectors, rows, Some(&Bitmap::ones(3)), None, 10)[0].len(), 0);
+    }
 }
