@@ -212,7 +212,10 @@ fn four_megabytes_of_shared_memory_are_enough() {
 
 #[test]
 fn a_full_disk_is_said_clearly_and_reads_go_on() {
-    let server = Server::start_mounted("mount -t tmpfs -o size=64m tmpfs \"$DATA\"", &["--searchers", "1"]);
+    let server = Server::start_mounted(
+        "mount -t tmpfs -o size=256m tmpfs \"$DATA\"",
+        &["--searchers", "1", "--insert-buffer-size", "16MiB"],
+    );
     let mut api = server.api();
     api.create("full", DIM, "L2");
     let mut acknowledged = 0;
@@ -222,7 +225,7 @@ fn a_full_disk_is_said_clearly_and_reads_go_on() {
             Ok(_) => acknowledged += 1000,
             Err(refused) => break refused,
         }
-        assert!(acknowledged < 1_000_000, "64 MiB cannot hold this");
+        assert!(acknowledged < 1_000_000, "256 MiB cannot hold this");
     };
     assert!(refused.reason.contains("No space left") || refused.reason.contains("disk"), "{refused:?}");
     assert!(acknowledged > 0);

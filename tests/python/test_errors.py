@@ -112,10 +112,10 @@ def test_garbage_on_the_port_disturbs_nobody(small, server):
     host, port = server.uri.removeprefix("http://").split(":")
     for noise in [b"", b"GET / HTTP/1.0\r\n\r\n", os.urandom(4096), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(4096)]:
         with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(noise)
-            connection.shutdown(socket.SHUT_WR)
             connection.settimeout(10)
             try:
+                connection.sendall(noise)
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65536):
                     pass
             except OSError:
