@@ -5,12 +5,10 @@
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
 use shoaldb::ipc::method::Method;
 use shoaldb::ipc::pool::{OnDeath, PoolClient, PoolFiles, PoolOptions, PoolServer, RequestHeader, Ticket};
 use shoaldb::sys::eventfd;
+use shoaldb::sys::process::{Forked, fork};
 
 const OPTIONS: PoolOptions = PoolOptions { slot_count: 128, request_bytes_max: 256 << 20, reply_bytes_max: 128 << 20 };
 const ROUND_TRIPS: usize = 100_000;
@@ -76,10 +74,9 @@ fn many_at_a_time(client: &PoolClient, header: &RequestHeader) -> Duration {
 
 fn main() {
     let files = PoolFiles::create("slot-pool-bench", OPTIONS).expect("a memfd can be made");
-    // SAFETY: this process has one thread.
-    let server = match unsafe { fork() }.expect("a process can be forked") {
-        ForkResult::Child => serve(&files),
-        ForkResult::Parent { child } => child,
+    let server = match fork("slot-pool-bench").expect("a process can be forked") {
+        Forked::Child => serve(&files),
+        Forked::Parent(server) => server,
     };
     let client = PoolClient::open(&files, OnDeath::Retry).expect("the pool can be mapped");
     let header = RequestHeader { method: Method::Search, database: "default".to_owned(), deadline_ns: 0 };
@@ -91,6 +88,6 @@ fn main() {
     println!(
         "round trip of 4 KiB + 1 KiB: p50 {p50:?}, p99 {p99:?}; {UNDER_WAY} under way: {per_second:.0} requests/s"
     );
-    let _ = kill(server, Signal::SIGKILL);
-    let _ = waitpid(server, None);
+    server.kill();
+    server.wait();
 }

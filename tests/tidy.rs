@@ -77,15 +77,26 @@ fn read_source(root: &Path, path: PathBuf) -> Source {
     let top = parts.next().unwrap_or_default();
     let folder =
         if top == "src" { parts.next().filter(|part| !part.ends_with(".rs")).unwrap_or_default() } else { top };
-    let is_test = relative.ends_with("tests.rs")
-        || relative.starts_with("tests")
-        || relative.to_string_lossy().contains("/tests/");
+    let is_test = relative.components().any(|part| part.as_os_str() == "tests")
+        || relative.ends_with("tests.rs")
+        || is_test_module(&path);
     let code = if is_test {
         Vec::new()
     } else {
         text.lines().take_while(|line| !line.trim_start().starts_with("#[cfg(test)]")).map(str::to_owned).collect()
     };
     Source { path: relative, folder, text, code }
+}
+
+/// Whether the module above declares this file behind `#[cfg(test)]`.
+fn is_test_module(path: &Path) -> bool {
+    let (Some(stem), Some(folder)) = (path.file_stem(), path.parent()) else { return false };
+    let declaration = format!("mod {};", stem.to_string_lossy());
+    [folder.join("mod.rs"), folder.with_extension("rs")].iter().any(|parent| {
+        let text = fs::read_to_string(parent).unwrap_or_default();
+        let after_test_mark = text.split("#[cfg(test)]").skip(1).filter_map(|rest| rest.trim_start().lines().next());
+        after_test_mark.into_iter().any(|line| line.ends_with(&declaration))
+    })
 }
 
 fn layer(folder: &str) -> Option<usize> {

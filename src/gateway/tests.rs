@@ -1,3 +1,5 @@
+//! Tests of `gateway`.
+
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,3 +1,5 @@
+//! Tests of `format/growing`.
+
 use proptest::prelude::*;
 
 use super::*;

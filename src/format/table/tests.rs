@@ -1,3 +1,5 @@
+//! Tests of `format/table`.
+
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;

@@ -1,3 +1,5 @@
+//! Tests of `index/flat`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `kernel/dispatch`.
+
 use super::super::rows::Rows;
 use super::*;
 

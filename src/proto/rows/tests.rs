@@ -1,3 +1,5 @@
+//! Tests of `proto/rows`.
+
 use proptest::prelude::*;
 
 use super::schema::{field_data, scalar_field, vector_field};

@@ -1,3 +1,5 @@
+//! Tests of `proto/schemas`.
+
 use super::*;
 use crate::proto::common::KeyValuePair;
 use crate::types::ErrorKind;

@@ -1,3 +1,5 @@
+//! Tests of `shm/attach`.
+
 use std::io::{Read, Write};
 
 use super::*;

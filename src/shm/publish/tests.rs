@@ -1,3 +1,5 @@
+//! Tests of `shm/publish`.
+
 use super::*;
 use crate::shm::fixture::{CELL, COLLECTION, Home, catalog, growing, manifest, place, table};
 

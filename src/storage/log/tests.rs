@@ -1,3 +1,5 @@
+//! Tests of `storage/log`.
+
 use std::os::unix::fs::FileExt;
 
 use super::*;

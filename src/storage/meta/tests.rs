@@ -1,3 +1,5 @@
+//! Tests of `storage/meta`.
+
 use super::*;
 use crate::format::samples;
 use crate::types::{DataType, FieldId, FileState, IndexId, IndexRecord, PartitionId, PartitionRecord};
