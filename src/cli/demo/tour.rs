@@ -19,9 +19,10 @@ use crate::types::{Error, ErrorKind, Result};
 
 const COLLECTION: &str = "words";
 const BATCH_ROWS: usize = 1_000;
-const SHOWN_WORDS: [&str; 4] = ["king", "paris", "python", "violin"];
+const SHOWN_WORDS: [&str; 4] = ["king", "paris", "violin", "physics"];
 /// Long enough for a steady rate, short enough for a tour.
 const MEASURE: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_millis(300);
 /// Searches under way at once while measuring: enough to keep every searcher busy.
 const CLIENTS: usize = 8;
 
@@ -33,6 +34,8 @@ pub(super) async fn run(exits: bool) -> Result<()> {
     let rate = load(&mut client).await?;
     println!("Loaded {} words of {DIM} dimensions at {rate:.0} rows/s.\n", words().len());
     show_nearest(&mut client).await?;
+    // Every searcher works once, so that each has mapped the data it shares.
+    search_for(&server.address, WARM_UP).await?;
     show_processes(&server)?;
     measure(&server).await?;
     kill_one(&server).await?;
@@ -230,8 +233,10 @@ fn show_processes(server: &DemoServer) -> Result<()> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+    let mut sums = (0, 0);
     for cell in ProgressBlock::read(&instance)? {
         let facts = procfs::read(cell.pid).unwrap_or_default();
+        sums = (sums.0 + facts.rss_bytes, sums.1 + facts.pss_bytes);
         table.add_row([
             format!("{} {}", cell.role.name(), cell.index),
             cell.pid.to_string(),
@@ -241,7 +246,8 @@ fn show_processes(server: &DemoServer) -> Result<()> {
             mib(facts.private_bytes),
         ]);
     }
-    println!("One copy of the data, mapped by every process (shared counts once in PSS):\n{table}\n");
+    println!("One copy of the data, mapped by every process:\n{table}");
+    println!("RSS counts the copy in every process: {} MiB; PSS counts it once: {} MiB.\n", mib(sums.0), mib(sums.1));
     Ok(())
 }
 
