@@ -4,6 +4,7 @@ use super::output_fields::OutputFields;
 use super::placeholder::{check_query_count, query_vectors};
 use super::search_params::SearchParams;
 use super::session::{Found, Session};
+use crate::config::limits::REPLY_BYTES_MAX;
 use crate::index::flat::Queries;
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
@@ -11,7 +12,14 @@ use crate::proto::rows::{keys_from_wire, keys_to_wire, templates_from_wire};
 use crate::proto::schema::{IDs, SearchIteratorV2Results, SearchResultData};
 use crate::proto::status::success;
 use crate::query::{self, OutputRows, RowAddress, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows};
+use crate::sys::memory;
 use crate::types::{ColumnData, DataType, Error, ErrorKind, FieldSchema, Keys, Metric, Result};
+
+/// A key and a score.
+const HIT_BYTES: usize = 12;
+
+/// After searches with more hits than this, free heap goes back to the system: an idle searcher is small.
+const HITS_TRIM_MIN: usize = 1 << 18;
 
 /// HybridSearch.
 pub(super) fn hybrid_search(_session: &Session<'_>, _request: HybridSearchRequest) -> Result<SearchResults> {
@@ -49,6 +57,7 @@ pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Resu
     };
     let queries = Queries { dim: field.dim(), metric, values };
     let query_count = check_counts(&request, &queries)?;
+    check_hits(&found, query_count, params.limit + params.offset)?;
     let options = SearchOptions {
         field: field.id,
         queries,
@@ -58,6 +67,9 @@ pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Resu
     };
     let hits = query::search(&found.snapshot, &options)?;
     let results = Reply { found: &found, params: &params, output: &output }.results(query_count, hits)?;
+    if query_count * options.top_k > HITS_TRIM_MIN {
+        memory::give_back();
+    }
     Ok(SearchResults {
         status: Some(success()),
         results: Some(results),
@@ -92,6 +104,20 @@ fn check_counts(request: &SearchRequest, queries: &Queries) -> Result<usize> {
         return Err(Error::new(ErrorKind::Unexpected, message));
     }
     Ok(count)
+}
+
+/// Refuses, before anything is scanned, what could not be answered: so the memory of a search is bounded, too.
+fn check_hits(found: &Found, query_count: usize, top_k: usize) -> Result<()> {
+    let sealed: usize = found.view().manifest.files.iter().map(|file| file.row_count as usize).sum();
+    let growing: usize = found.view().growing.iter().map(|chunk| chunk.file.rows_published()).sum();
+    let hit_bytes = query_count.saturating_mul(top_k.min(sealed + growing)).saturating_mul(HIT_BYTES);
+    if hit_bytes <= REPLY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(format_args!(
+        "{query_count} queries with {top_k} hits each may have {hit_bytes} bytes, a reply holds at most {REPLY_BYTES_MAX}; \
+         ask for fewer hits or send fewer queries at once"
+    )))
 }
 
 fn searched_field<'a>(found: &'a Found, name: Option<&str>) -> Result<&'a FieldSchema> {

@@ -1,5 +1,6 @@
 //! The loop: wait for signals, notices, deaths and due times; act; wait again.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use crate::types::{Error, Result};
 
 /// Requests under way at once, in each pool. More wait in the gateway's queue.
 const POOL_SLOTS: u32 = 128;
+/// Every slot of both pools may be held by a dead process of its own; older deaths hold none.
+const DEATHS_REMEMBERED_MAX: usize = 2 * POOL_SLOTS as usize;
 /// How long a searcher that is not wanted any more may take to finish its request.
 const SEARCHER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,8 @@ pub struct Supervisor {
     pub(super) wake: OwnedFd,
     pub(super) children: Vec<Child>,
     pub(super) incarnation_last: u32,
+    /// The last deaths of searchers and writers, for the next gateway.
+    deaths: VecDeque<Order>,
     /// On the way out.
     pub(super) stop: Option<Stop>,
     /// Every role was ready once: the first line was printed.
@@ -90,6 +95,7 @@ impl Supervisor {
             wake,
             children: vec![Child::new(Role::Writer, 0)],
             incarnation_last: 0,
+            deaths: VecDeque::new(),
             stop: None,
             is_serving: false,
             watchdog: notify::watchdog_interval().map(|interval| (interval, Instant::now())),
@@ -162,8 +168,10 @@ impl Supervisor {
                         up.is_ready = true;
                         tracing::info!("the {name} is ready after {} ms", up.since.elapsed().as_millis());
                     }
-                    if self.children[at].role == Role::Writer {
-                        self.writer_is_ready();
+                    match self.children[at].role {
+                        Role::Writer => self.writer_is_ready(),
+                        Role::Gateway => self.deaths.iter().for_each(|death| self.children[at].order(death.clone())),
+                        Role::Searcher => {}
                     }
                     self.announce();
                 }
@@ -186,6 +194,16 @@ impl Supervisor {
         for child in self.children.iter().filter(|child| child.role == role) {
             child.order(order.clone());
         }
+    }
+
+    /// Tells the gateway, and remembers it for the next one: slots claimed by the dead while no gateway lived stay taken
+    /// until their client hears of the death. Hearing it twice does no harm.
+    fn tell_of_death(&mut self, death: Order) {
+        self.tell(Role::Gateway, &death);
+        if self.deaths.len() == DEATHS_REMEMBERED_MAX {
+            self.deaths.pop_front();
+        }
+        self.deaths.push_back(death);
     }
 
     /// Has as many searchers as configured: adds missing ones, drains those above.
@@ -271,8 +289,8 @@ impl Supervisor {
         };
         self.progress.stop_cell(child.cell());
         match role {
-            Role::Searcher => self.tell(Role::Gateway, &Order::SearcherDied { incarnation }),
-            Role::Writer => self.tell(Role::Gateway, &Order::WriterDied { incarnation }),
+            Role::Searcher => self.tell_of_death(Order::SearcherDied { incarnation }),
+            Role::Writer => self.tell_of_death(Order::WriterDied { incarnation }),
             Role::Gateway => {}
         }
         let is_stopping = self.stop.is_some();

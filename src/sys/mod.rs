@@ -12,6 +12,7 @@ pub mod files;
 pub mod lock;
 pub mod map;
 pub mod memfd;
+pub mod memory;
 pub mod notify;
 pub mod process;
 pub mod procfs;

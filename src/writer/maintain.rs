@@ -48,10 +48,10 @@ fn publish_what_is_behind(engine: &Engine) {
 }
 
 fn set_gauges(engine: &Engine) {
-    let (used, used_max) = engine.buffer.used();
+    let (used, _) = engine.buffer.used();
     let (tables, live) = engine.publisher.shm_bytes();
     engine.gauge(Gauge::BufferBytes, used);
-    engine.gauge(Gauge::BufferBytesMax, used_max);
+    engine.gauge(Gauge::BufferBytesMax, engine.config.insert_buffer_size);
     engine.gauge(Gauge::ShmTableBytes, tables);
     engine.gauge(Gauge::ShmLiveBytes, live);
     if let Ok(log) = engine.log() {
