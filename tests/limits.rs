@@ -79,6 +79,23 @@ fn the_insert_buffer_is_never_exceeded() {
 }
 
 #[test]
+fn idle_searchers_let_go_of_replaced_files() {
+    let server = Server::start(&["--searchers", "4"]);
+    let mut api = server.api();
+    api.create("replaced", DIM, "L2");
+    let limbo = || status(&server)["engine"]["limbo_bytes"].as_u64().expect("a number");
+    for start in (0..20_000).step_by(2000) {
+        let ids: Vec<i64> = (start..start + 2000).collect();
+        api.insert("replaced", &ids, 0, &vectors(&ids)).expect("inserted");
+        // Whoever answers maps what is there now; it is replaced by the next flush.
+        assert_eq!(api.search("replaced", &vectors(&[start]), 1).expect("an answer").0, [start]);
+        api.flush("replaced");
+    }
+    drop(api);
+    wait_until("nothing that was replaced is mapped any more", || limbo() == 0);
+}
+
+#[test]
 fn an_idle_server_costs_next_to_nothing() {
     let server = Server::start(&["--searchers", "4"]);
     let mut api = server.api();

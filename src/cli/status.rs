@@ -1,5 +1,6 @@
 //! `shoal status`: what a running server is doing, from shared files and `/proc` only: no request is sent to it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -76,6 +77,8 @@ struct EngineStatus {
     buffer_bytes_max: u64,
     shm_table_bytes: u64,
     shm_live_bytes: u64,
+    /// Replaced files that some process still maps.
+    limbo_bytes: u64,
     inserted_rows: u64,
     deleted_rows: u64,
     flushes: u64,
@@ -102,6 +105,7 @@ pub(super) fn run(data_dir: &Path, json: bool) -> Result<ExitCode> {
 fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
     let cells = ProgressBlock::read(&instance)?;
     let writer = cells.iter().find(|cell| cell.role == crate::ipc::control::Role::Writer);
+    let readers = readers::list(&instance)?;
     let gauge = |gauge| writer.map_or(0, |cell| cell.gauge(gauge));
     let engine = EngineStatus {
         log_bytes: gauge(Gauge::LogBytes),
@@ -109,6 +113,7 @@ fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
         buffer_bytes_max: gauge(Gauge::BufferBytesMax),
         shm_table_bytes: gauge(Gauge::ShmTableBytes),
         shm_live_bytes: gauge(Gauge::ShmLiveBytes),
+        limbo_bytes: limbo_bytes(&instance, &cells, &readers),
         inserted_rows: gauge(Gauge::InsertedRows),
         deleted_rows: gauge(Gauge::DeletedRows),
         flushes: gauge(Gauge::Flushes),
@@ -126,11 +131,19 @@ fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
         processes,
         collections,
         collections_error,
-        readers: readers::list(&instance)?,
+        readers,
         engine,
         data_dir: instance.data_dir,
         shm_dir: instance.shm_dir,
     })
+}
+
+/// Bytes of replaced files in shared memory that the server's processes and attached readers still map, each file once.
+fn limbo_bytes(instance: &Instance, cells: &[ProgressInfo], readers: &[ReaderInfo]) -> u64 {
+    let pids: BTreeSet<u32> =
+        cells.iter().map(|cell| cell.pid).chain(readers.iter().map(|reader| reader.pid)).collect();
+    let maps = pids.into_iter().filter(|pid| *pid != 0).flat_map(|pid| procfs::unlinked_maps(pid, &instance.shm_dir));
+    maps.collect::<BTreeMap<u64, u64>>().into_values().sum()
 }
 
 fn supervisor_status(owner: &LockOwner, now_unix_ms: u64) -> ProcessStatus {
@@ -223,12 +236,13 @@ fn print(status: &Status) {
     }
     let engine = &status.engine;
     println!(
-        "\nlog {}, insert buffer {} of {}, shared memory: tables {}, growing {}",
+        "\nlog {}, insert buffer {} of {}, shared memory: tables {}, growing {}, replaced but still mapped {}",
         bytes(engine.log_bytes),
         bytes(engine.buffer_bytes),
         bytes(engine.buffer_bytes_max),
         bytes(engine.shm_table_bytes),
         bytes(engine.shm_live_bytes),
+        bytes(engine.limbo_bytes),
     );
     println!(
         "since the writer started: {} rows inserted, {} deleted, {} flushes, {} merges, {} log syncs",

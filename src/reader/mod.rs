@@ -80,6 +80,13 @@ impl Reader {
         Ok(self.process()?.attachment.control().visible())
     }
 
+    /// Lets go of what was replaced since the last call of any kind: for readers that are idle for long.
+    pub fn follow(&self) {
+        if let Ok(process) = self.process() {
+            process.attachment.follow();
+        }
+    }
+
     /// The present catalog.
     ///
     /// # Errors

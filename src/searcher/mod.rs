@@ -30,7 +30,7 @@ use crate::reader::Reader;
 use crate::sys::clock;
 use session::Session;
 
-/// How long an idle searcher sleeps before it looks again whether it should stop.
+/// How long an idle searcher sleeps before it looks again whether it should stop, and lets go of replaced files.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How often a searcher that found nothing to attach to looks again, besides being told.
 const ATTACH_RETRY: Duration = Duration::from_millis(50);
@@ -122,6 +122,7 @@ fn serve(server: &PoolServer, session: &Session<'_>, cell: &ProgressCell, is_sto
     while !is_stopping.load(Ordering::Acquire) {
         let Some(claim) = server.claim() else {
             server.wait(Some(IDLE_WAIT));
+            session.reader.follow();
             continue;
         };
         // A header that makes no sense: the dropped claim fails the request.

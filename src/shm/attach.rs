@@ -163,6 +163,21 @@ impl Attachment {
         Ok(view)
     }
 
+    /// Brings the cached views up to date, and drops those of dropped collections: a reader that nobody asks must not keep
+    /// the memory of replaced files. Cheap when nothing changed. What cannot be read is left for the next request to say.
+    pub fn follow(&self) {
+        let Ok(catalog) = self.catalog() else { return };
+        self.forget_dropped(&catalog);
+        let cached: HashMap<CollectionId, Epoch> =
+            self.cache().views.iter().map(|(collection, view)| (*collection, view.manifest.epoch)).collect();
+        for entry in catalog.collections.iter().filter(|entry| cached.contains_key(&entry.id)) {
+            if cached.get(&entry.id) != Some(&self.control.manifest_epoch(entry.cell)) {
+                // An error leaves the old view, as it was.
+                let _ = self.view(entry.id, entry.cell);
+            }
+        }
+    }
+
     /// Drops cached views of collections the catalog no longer names.
     pub fn forget_dropped(&self, catalog: &Catalog) {
         let named: HashSet<CollectionId> = catalog.collections.iter().map(|collection| collection.id).collect();

@@ -1,6 +1,7 @@
 //! What `/proc` says about a process: memory, CPU time, start.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// One process, as `/proc` shows it. Memory is 0 where this user may not look.
@@ -32,6 +33,22 @@ pub fn read(pid: u32) -> io::Result<ProcessFacts> {
         (facts.rss_bytes, facts.pss_bytes, facts.private_bytes) = parse_rollup(&rollup);
     }
     Ok(facts)
+}
+
+/// Files below a folder that were unlinked while the process still maps them: (inode, bytes mapped). Empty where this user
+/// may not look.
+pub fn unlinked_maps(pid: u32, folder: &Path) -> Vec<(u64, u64)> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let folder = format!("{}/", folder.display());
+    maps.lines().filter(|line| line.ends_with("(deleted)") && line.contains(&folder)).filter_map(parse_map).collect()
+}
+
+/// (inode, length) of a line of `/proc/<pid>/maps`: `start-end permissions offset device inode path`.
+fn parse_map(line: &str) -> Option<(u64, u64)> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let length = u64::from_str_radix(end, 16).ok()?.checked_sub(u64::from_str_radix(start, 16).ok()?)?;
+    Some((words.nth(3)?.parse().ok()?, length))
 }
 
 /// Number of threads of this process.
@@ -79,6 +96,14 @@ fn ticks_per_second() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_has_an_inode_and_a_length() {
+        let line =
+            "7f0000000000-7f0000010000 r--s 00000000 00:1b 4242                       /dev/shm/x/1.arrow (deleted)";
+        assert_eq!(parse_map(line), Some((4242, 0x10000)));
+        assert_eq!(parse_map("nonsense"), None);
+    }
 
     #[test]
     fn a_command_with_brackets_does_not_shift_the_fields() {
