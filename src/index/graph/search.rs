@@ -1,0 +1,320 @@
+//! Best-first search over the blocks, in place.
+//!
+//! The pool holds the nearest vertices known, sorted by estimated distance. The nearest that was not yet visited is visited: its
+//! vector gives its distance, its neighbours' codes their estimates. It ends when the pool has been visited. In the end
+//! the nearest few are computed from the vectors themselves, if they are at hand.
+
+use super::layout::{Graph, Shape};
+use super::space::Space;
+use super::GraphError;
+use crate::index::{Hit, TopK};
+use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows};
+use crate::types::{Bitmap, Metric};
+
+/// Largest element of a 16-bit query of a moderate dimension: 14 bits are far finer than the codes they meet.
+const QUERY_MAX: f32 = 8191.0;
+/// Hits beyond `k` whose exact distances are computed: 8-bit distances seldom misplace a row by more.
+const RERANK_SPARE: usize = 10;
+/// Queries are told apart in the visited array by a byte.
+const STAMP_MAX: u8 = u8::MAX;
+/// Most bytes of a block that are asked for at once; the hardware follows with what is behind.
+const VISITED: u32 = 1 << 31;
+
+/// What a search is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchParameters {
+    /// Hits wanted.
+    pub k: usize,
+    /// Size of the pool: more is slower and finds more. At least 1.
+    pub ef: usize,
+}
+
+/// Memory that searches reuse: a byte per row, and what one query needs.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    stamps: Vec<u8>,
+    stamp: u8,
+    pool: Vec<Candidate>,
+    pub(super) query: PlacedQuery,
+    hits: Vec<Candidate>,
+    rows: Vec<u32>,
+    scores: Vec<f32>,
+    norms: Vec<f32>,
+    /// Vertices that the last search visited.
+    pub visited_count: usize,
+}
+
+/// A vertex and its distance; in the pool, the top bit of the id says that it was visited.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Candidate {
+    pub distance: f32,
+    pub id: u32,
+}
+
+impl Candidate {
+    /// Nearest first, then by id.
+    pub fn order(&self, other: &Candidate) -> std::cmp::Ordering {
+        self.distance.total_cmp(&other.distance).then(self.id.cmp(&other.id))
+    }
+}
+
+/// A query in the space of the graph, in the forms that the kernels take.
+#[derive(Debug, Default)]
+pub(super) struct PlacedQuery {
+    rotated: Vec<f32>,
+    words: Vec<i16>,
+    word_scale: f32,
+    table: Vec<u8>,
+    table_scale: f32,
+    table_offset: f32,
+    squared_norm: f32,
+}
+
+impl PlacedQuery {
+    pub fn place(&mut self, space: &Space<'_>, query: &[f32]) {
+        self.rotated.resize(space.shape.code_dim, 0.0);
+        self.squared_norm = space.place_query(query, &mut self.rotated);
+        self.tabulate(space.shape);
+    }
+
+    /// A vertex as a query: its vector comes as codes.
+    pub fn place_vertex(&mut self, shape: &Shape, codes: &[i8], scale: f32, squared_norm: f32) {
+        self.rotated.clear();
+        self.rotated.extend(codes.iter().map(|code| f32::from(*code) * scale));
+        self.squared_norm = squared_norm;
+        self.tabulate(shape);
+    }
+
+    fn tabulate(&mut self, shape: &Shape) {
+        let most = self.rotated.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        // No sum of products with codes can leave 32 bits.
+        let word_max = QUERY_MAX.min((i32::MAX / 127) as f32 / shape.code_dim as f32 - 1.0);
+        let inverse = if most > 0.0 { word_max / most } else { 0.0 };
+        self.word_scale = most / word_max;
+        self.words.clear();
+        self.words.extend(self.rotated.iter().map(|value| (value * inverse).round_ties_even() as i16));
+        let groups = self.rotated.as_chunks::<4>().0;
+        let half_range = |group: &[f32; 4]| group.iter().fold(0.0f32, |sum, value| sum + value.abs());
+        let widest = groups.iter().map(half_range).fold(0.0f32, f32::max) * 2.0;
+        let inverse = if widest > 0.0 { 255.0 / widest } else { 0.0 };
+        self.table_scale = widest / 255.0;
+        self.table_offset = -groups.iter().map(half_range).sum::<f32>();
+        self.table.resize(shape.code_dim * 4, 0);
+        for (group, entries) in groups.iter().zip(self.table.as_chunks_mut::<16>().0) {
+            let low = half_range(group);
+            for (bits, entry) in entries.iter_mut().enumerate() {
+                let sign = |bit: usize| if bits >> bit & 1 == 1 { 1.0f32 } else { -1.0 };
+                let sum = (sign(0) * group[0] + sign(1) * group[1]) + (sign(2) * group[2] + sign(3) * group[3]);
+                *entry = ((sum + low) * inverse + 0.5) as u8;
+            }
+        }
+    }
+}
+
+impl Graph<'_> {
+    /// Offers the rows nearest to `query` to `top`: those whose bit is set, or all. `source` is the vector column the graph was built
+    /// from (little-endian `f32`, 4-byte aligned): with it distances are exact, to the bit those of a flat scan;
+    /// without, they are those of 8-bit codes.
+    ///
+    /// # Errors
+    /// When the query's length, the filter or the column does not fit the graph.
+    pub fn search(
+        &self,
+        query: &[f32],
+        parameters: SearchParameters,
+        filter: Option<&Bitmap>,
+        source: Option<&[u8]>,
+        file_index: u32,
+        scratch: &mut Scratch,
+        top: &mut TopK,
+    ) -> Result<(), GraphError> {
+        if query.len() != self.shape.dim {
+            return Err(GraphError::Mismatch("the query has another dimension"));
+        }
+        if filter.is_some_and(|filter| filter.row_count() != self.shape.row_count) {
+            return Err(GraphError::Mismatch("the filter has another row count"));
+        }
+        if source.is_some_and(|source| source.len() / (self.shape.dim * 4) < self.shape.row_count) {
+            return Err(GraphError::Mismatch("the vector column has fewer rows"));
+        }
+        let space = Space { shape: &self.shape, signs: self.signs, centre: self.centre };
+        scratch.query.place(&space, query);
+        let kept = parameters.k + if source.is_some() { RERANK_SPARE } else { 0 };
+        let mut nearest = std::mem::take(&mut scratch.hits);
+        nearest.clear();
+        self.walk(parameters.ef.max(parameters.k), scratch, |found| {
+            if filter.is_none_or(|filter| filter.get(found.id as usize)) {
+                keep(&mut nearest, kept, found);
+            }
+        });
+        match source {
+            Some(source) => self.offer_exact(query, source, &nearest, file_index, scratch, top),
+            None => {
+                for found in &nearest {
+                    let distance = self.user_distance(found.distance, scratch.query.squared_norm);
+                    top.push(Hit { file_index, row: found.id, distance });
+                }
+            }
+        }
+        scratch.hits = nearest;
+        Ok(())
+    }
+
+    /// Visits vertices around the placed query; `visit` gets each with its 8-bit distance.
+    pub(super) fn walk(&self, ef: usize, scratch: &mut Scratch, mut visit: impl FnMut(Candidate)) {
+        let kernels = CodeKernels::get();
+        scratch.begin(self.shape.row_count, ef);
+        let Scratch { stamps, stamp, pool, query, visited_count, .. } = scratch;
+        pool.push(Candidate { distance: f32::INFINITY, id: self.shape.entry });
+        let mut next = 0;
+        let mut estimates = [0.0; 32];
+        while let Some(candidate) = pool.get_mut(next) {
+            let id = candidate.id;
+            candidate.id |= VISITED;
+            // The pool is ordered and changes only behind or at the insertions, which move `next` back.
+            let was_visited = std::mem::replace(&mut stamps[id as usize], *stamp) == *stamp;
+            let Some(block) = self.block(id).filter(|_| !was_visited) else {
+                next = next_unvisited(pool, next + 1);
+                continue;
+            };
+            *visited_count += 1;
+            let product = kernels.dot_query(block.vector, &query.words) as f32 * (query.word_scale * block.scale);
+            let distance = (query.squared_norm + block.squared_norm) - 2.0 * product;
+            let table = QueryTable {
+                entries: &query.table,
+                scale: query.table_scale,
+                offset: query.table_offset,
+                base: distance,
+            };
+            let bound = if pool.len() == ef { pool[ef - 1].distance } else { f32::INFINITY };
+            let mut below = kernels.estimate(block.neighbours, table, bound, &mut estimates);
+            let mut first_changed = next + 1;
+            while below != 0 {
+                let index = below.trailing_zeros() as usize;
+                below &= below - 1;
+                let id = u32::from_le_bytes(block.ids[index]);
+                if stamps.get(id as usize).is_some_and(|of_id| of_id != stamp) {
+                    first_changed = insert(pool, ef, Candidate { distance: estimates[index], id }).min(first_changed);
+                }
+            }
+            next = next_unvisited(pool, first_changed);
+            self.prefetch(kernels, pool, next);
+            visit(Candidate { distance, id });
+        }
+    }
+
+    /// Asks for the block that comes next, and for the beginning of the one after it.
+    #[inline]
+    fn prefetch(&self, kernels: CodeKernels, pool: &[Candidate], next: usize) {
+        if let Some(candidate) = pool.get(next) {
+            let first = candidate.id as usize * self.block_bytes;
+            if let Some(bytes) = self.blocks.get(first..first + self.block_bytes) {
+                kernels.prefetch(bytes);
+            }
+        }
+    }
+
+    fn offer_exact(
+        &self,
+        query: &[f32],
+        source: &[u8],
+        nearest: &[Candidate],
+        file_index: u32,
+        scratch: &mut Scratch,
+        top: &mut TopK,
+    ) {
+        let Scratch { rows, scores, norms, .. } = scratch;
+        rows.clear();
+        rows.extend(nearest.iter().map(|found| found.id));
+        let Some(block) = RowBlock::new(source, self.shape.dim, Rows::Listed(rows)) else { return };
+        for index in 0..block.len() {
+            CodeKernels::get().prefetch(block.row_bytes(index));
+        }
+        scores.clear();
+        scores.resize(rows.len(), 0.0);
+        let kernels = Kernels::get();
+        match self.shape.metric {
+            Metric::L2 => kernels.squared_distances(query, &block, scores),
+            Metric::Ip => {
+                kernels.inner_products(query, &block, scores);
+                scores.iter_mut().for_each(|score| *score = -*score);
+            }
+            Metric::Cosine => {
+                norms.clear();
+                norms.resize(rows.len(), 0.0);
+                kernels.inner_products_and_norms(query, &block, scores, norms);
+                let query_norm = super::space::dot(query, query).sqrt();
+                for (score, norm) in scores.iter_mut().zip(norms.iter()) {
+                    let norms = query_norm * norm.sqrt();
+                    *score = if norms > 0.0 { -(*score / norms) } else { 0.0 };
+                }
+            }
+        }
+        for (row, distance) in rows.iter().zip(scores.iter()) {
+            top.push(Hit { file_index, row: *row, distance: *distance });
+        }
+    }
+
+    /// The metric's distance, smaller is nearer, from the Euclidean one in the space of the graph.
+    fn user_distance(&self, distance: f32, query_squared_norm: f32) -> f32 {
+        let _ = query_squared_norm;
+        match self.shape.metric {
+            Metric::L2 => distance.max(0.0),
+            Metric::Cosine => distance * 0.5 - 1.0,
+            // Up to a constant of the query, which only the exact distances need.
+            Metric::Ip => (distance - self.shape.squared_norm_max) * 0.5,
+        }
+    }
+}
+
+impl Scratch {
+    /// Memory that grows as graphs need it.
+    pub fn new() -> Scratch {
+        Scratch::default()
+    }
+
+    fn begin(&mut self, row_count: usize, ef: usize) {
+        if self.stamps.len() != row_count || self.stamp == STAMP_MAX {
+            self.stamps.clear();
+            self.stamps.resize(row_count, 0);
+            self.stamp = 0;
+        }
+        self.stamp += 1;
+        self.pool.clear();
+        self.pool.reserve(ef + 1);
+        self.visited_count = 0;
+    }
+}
+
+#[inline]
+fn next_unvisited(pool: &[Candidate], from: usize) -> usize {
+    from + pool[from.min(pool.len())..].iter().take_while(|candidate| candidate.id & VISITED != 0).count()
+}
+
+/// Puts a candidate in its place and returns it; the farthest falls out of a full pool.
+#[inline]
+fn insert(pool: &mut Vec<Candidate>, ef: usize, candidate: Candidate) -> usize {
+    if pool.len() == ef {
+        if pool.last().is_some_and(|last| last.distance <= candidate.distance) {
+            return ef;
+        }
+        pool.pop();
+    }
+    let place = pool.partition_point(|other| other.distance <= candidate.distance);
+    pool.insert(place, candidate);
+    place
+}
+
+/// Keeps the `count` nearest, sorted by distance, then id.
+#[inline]
+fn keep(nearest: &mut Vec<Candidate>, count: usize, found: Candidate) {
+    let is_before = |left: &Candidate, right: &Candidate| (left.distance, left.id) < (right.distance, right.id);
+    if nearest.len() == count {
+        if nearest.last().is_none_or(|last| !is_before(&found, last)) {
+            return;
+        }
+        nearest.pop();
+    }
+    let place = nearest.partition_point(|other| is_before(other, &found));
+    nearest.insert(place, found);
+}

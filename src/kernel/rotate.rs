@@ -1,0 +1,112 @@
+//! A random rotation that costs `n log n`: fast Hadamard transforms of two overlapping windows with random sign flips.
+//!
+//! Additions and subtractions alone, then one multiplication per element, in an order that depends on the length alone:
+//! every SIMD level gives the same bits.
+
+/// Rounds of flips and transforms. Even, so that both windows are mixed equally often; four mix sparse vectors well.
+pub const ROTATION_ROUNDS: usize = 4;
+
+/// Rotates `values` in place. `signs` holds [`ROTATION_ROUNDS`] times `values.len()` little-endian words, each 0 or the sign
+/// bit of an `f32`; the rotation preserves norms.
+///
+/// # Panics
+/// When `signs` has another length or `values` is no multiple of 32.
+pub fn rotate(values: &mut [f32], signs: &[u8]) {
+    assert!(signs.len() == values.len() * 4 * ROTATION_ROUNDS && values.len().is_multiple_of(32) && !values.is_empty());
+    #[cfg(target_arch = "x86_64")]
+    if super::avx2::Avx2::detect().is_some() {
+        // SAFETY: the CPU has AVX2, just detected.
+        return unsafe { rotate_avx2(values, signs) };
+    }
+    rotate_plain(values, signs);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn rotate_avx2(values: &mut [f32], signs: &[u8]) {
+    rotate_plain(values, signs);
+}
+
+#[inline(always)]
+fn rotate_plain(values: &mut [f32], signs: &[u8]) {
+    let dim = values.len();
+    let window = 1 << dim.ilog2();
+    let mut scale = 1.0f32;
+    for (round, signs) in signs.chunks_exact(dim * 4).enumerate() {
+        for (value, sign) in values.iter_mut().zip(signs.as_chunks::<4>().0) {
+            *value = f32::from_bits(value.to_bits() ^ u32::from_le_bytes(*sign) & (1 << 31));
+        }
+        let first = if round % 2 == 0 { 0 } else { dim - window };
+        transform(&mut values[first..first + window]);
+        if window == dim {
+            scale /= (window as f32).sqrt();
+        } else {
+            let scale = 1.0 / (window as f32).sqrt();
+            values[first..first + window].iter_mut().for_each(|value| *value *= scale);
+            // What lies outside a window must meet what lies inside: halves are mixed by a rotation of 45 degrees.
+            let (left, right) = values.split_at_mut(dim / 2);
+            butterflies(left, right);
+            values.iter_mut().for_each(|value| *value *= std::f32::consts::FRAC_1_SQRT_2);
+        }
+    }
+    if window == dim {
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
+}
+
+/// The Hadamard transform without its scale; a power of two, at least 32.
+#[inline(always)]
+fn transform(values: &mut [f32]) {
+    for sixteen in values.as_chunks_mut::<16>().0 {
+        for half in [1usize, 2, 4, 8] {
+            let old = *sixteen;
+            for (index, value) in sixteen.iter_mut().enumerate() {
+                let other = old[index ^ half];
+                *value = if index & half == 0 { old[index] + other } else { other - old[index] };
+            }
+        }
+    }
+    let mut half = 16;
+    while half < values.len() {
+        for pair in values.chunks_exact_mut(half * 2) {
+            let (left, right) = pair.split_at_mut(half);
+            butterflies(left, right);
+        }
+        half *= 2;
+    }
+}
+
+#[inline(always)]
+fn butterflies(left: &mut [f32], right: &mut [f32]) {
+    for (left, right) in left.iter_mut().zip(right) {
+        (*left, *right) = (*left + *right, *left - *right);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_keeps_norms_and_spreads_one_element() {
+        for dim in [32usize, 64, 96, 800, 1536] {
+            let signs: Vec<u8> = (0..dim * ROTATION_ROUNDS)
+                .flat_map(|index| ((index as u32).wrapping_mul(0x9E37_79B9) & 1 << 31).to_le_bytes())
+                .collect();
+            for at in [0, dim / 2, dim - 1] {
+                let mut values = vec![0.0f32; dim];
+                values[at] = 1.0;
+                rotate(&mut values, &signs);
+                let norm: f32 = values.iter().map(|value| value * value).sum();
+                let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                assert!((norm - 1.0).abs() < 1e-4, "{dim}: {norm}");
+                assert!(most < 0.8, "{dim} {at}: {most}");
+                let mut plain = vec![0.0f32; dim];
+                plain[at] = 1.0;
+                rotate_plain(&mut plain, &signs);
+                assert_eq!(plain, values);
+            }
+        }
+    }
+}
