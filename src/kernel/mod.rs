@@ -20,9 +20,11 @@ mod lanes;
 mod rotate;
 mod rows;
 mod scalar;
+mod tabulate;
 mod tile;
 
 pub use codes::{CODE_DIM_STEP, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
 pub use dispatch::{Kernels, QUERY_TILE};
 pub use rotate::{ROTATION_ROUNDS, rotate};
 pub use rows::{RowBlock, Rows};
+pub use tabulate::{TableScale, tabulate};

@@ -14,16 +14,16 @@ pub const ROTATION_ROUNDS: usize = 4;
 pub fn rotate(values: &mut [f32], signs: &[u8]) {
     assert!(signs.len() == values.len() * 4 * ROTATION_ROUNDS && values.len().is_multiple_of(32) && !values.is_empty());
     #[cfg(target_arch = "x86_64")]
-    if super::avx2::Avx2::detect().is_some() {
-        // SAFETY: the CPU has AVX2, just detected.
-        return unsafe { rotate_avx2(values, signs) };
+    if super::avx512::Avx512::detect().is_some() {
+        // SAFETY: the CPU has AVX-512, just detected.
+        return unsafe { rotate_avx512(values, signs) };
     }
     rotate_plain(values, signs);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn rotate_avx2(values: &mut [f32], signs: &[u8]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn rotate_avx512(values: &mut [f32], signs: &[u8]) {
     rotate_plain(values, signs);
 }
 

@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod layout;
 mod partition;
+mod pool;
 mod prune;
 mod search;
 mod space;

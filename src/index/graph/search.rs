@@ -5,10 +5,11 @@
 //! the nearest few are computed from the vectors themselves, if they are at hand.
 
 use super::layout::{Graph, Shape};
+use super::pool::Pool;
 use super::space::Space;
 use super::GraphError;
 use crate::index::{Hit, TopK};
-use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows};
+use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows, TableScale, tabulate};
 use crate::types::{Bitmap, Metric};
 
 /// Largest element of a 16-bit query of a moderate dimension: 14 bits are far finer than the codes they meet.
@@ -17,8 +18,6 @@ const QUERY_MAX: f32 = 8191.0;
 const RERANK_SPARE: usize = 10;
 /// Queries are told apart in the visited array by a byte.
 const STAMP_MAX: u8 = u8::MAX;
-/// Most bytes of a block that are asked for at once; the hardware follows with what is behind.
-const VISITED: u32 = 1 << 31;
 
 /// What a search is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +33,7 @@ pub struct SearchParameters {
 pub struct Scratch {
     stamps: Vec<u8>,
     stamp: u8,
-    pool: Vec<Candidate>,
+    pool: Pool,
     pub(super) query: PlacedQuery,
     hits: Vec<Candidate>,
     rows: Vec<u32>,
@@ -44,7 +43,7 @@ pub struct Scratch {
     pub visited_count: usize,
 }
 
-/// A vertex and its distance; in the pool, the top bit of the id says that it was visited.
+/// A vertex and its distance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub distance: f32,
@@ -65,8 +64,7 @@ pub(super) struct PlacedQuery {
     words: Vec<i16>,
     word_scale: f32,
     table: Vec<u8>,
-    table_scale: f32,
-    table_offset: f32,
+    table_scale: TableScale,
     squared_norm: f32,
 }
 
@@ -93,21 +91,8 @@ impl PlacedQuery {
         self.word_scale = most / word_max;
         self.words.clear();
         self.words.extend(self.rotated.iter().map(|value| (value * inverse).round_ties_even() as i16));
-        let groups = self.rotated.as_chunks::<4>().0;
-        let half_range = |group: &[f32; 4]| group.iter().fold(0.0f32, |sum, value| sum + value.abs());
-        let widest = groups.iter().map(half_range).fold(0.0f32, f32::max) * 2.0;
-        let inverse = if widest > 0.0 { 255.0 / widest } else { 0.0 };
-        self.table_scale = widest / 255.0;
-        self.table_offset = -groups.iter().map(half_range).sum::<f32>();
         self.table.resize(shape.code_dim * 4, 0);
-        for (group, entries) in groups.iter().zip(self.table.as_chunks_mut::<16>().0) {
-            let low = half_range(group);
-            for (bits, entry) in entries.iter_mut().enumerate() {
-                let sign = |bit: usize| if bits >> bit & 1 == 1 { 1.0f32 } else { -1.0 };
-                let sum = (sign(0) * group[0] + sign(1) * group[1]) + (sign(2) * group[2] + sign(3) * group[3]);
-                *entry = ((sum + low) * inverse + 0.5) as u8;
-            }
-        }
+        self.table_scale = tabulate(&self.rotated, &mut self.table);
     }
 }
 
@@ -160,54 +145,53 @@ impl Graph<'_> {
         Ok(())
     }
 
+    #[doc(hidden)]
+    pub fn place_only(&self, query: &[f32], scratch: &mut Scratch) {
+        scratch.query.place(&Space { shape: &self.shape, signs: self.signs, centre: self.centre }, query);
+    }
+
     /// Visits vertices around the placed query; `visit` gets each with its 8-bit distance.
     pub(super) fn walk(&self, ef: usize, scratch: &mut Scratch, mut visit: impl FnMut(Candidate)) {
         let kernels = CodeKernels::get();
         scratch.begin(self.shape.row_count, ef);
         let Scratch { stamps, stamp, pool, query, visited_count, .. } = scratch;
-        pool.push(Candidate { distance: f32::INFINITY, id: self.shape.entry });
-        let mut next = 0;
+        pool.insert(f32::INFINITY, self.shape.entry);
         let mut estimates = [0.0; 32];
-        while let Some(candidate) = pool.get_mut(next) {
-            let id = candidate.id;
-            candidate.id |= VISITED;
-            // The pool is ordered and changes only behind or at the insertions, which move `next` back.
+        while let Some(id) = pool.take_nearest() {
             let was_visited = std::mem::replace(&mut stamps[id as usize], *stamp) == *stamp;
             let Some(block) = self.block(id).filter(|_| !was_visited) else {
-                next = next_unvisited(pool, next + 1);
                 continue;
             };
             *visited_count += 1;
+            // Most often the next one is known already; what is not hidden now costs a memory access later.
+            self.prefetch(kernels, pool.nearest());
             let product = kernels.dot_query(block.vector, &query.words) as f32 * (query.word_scale * block.scale);
             let distance = (query.squared_norm + block.squared_norm) - 2.0 * product;
             let table = QueryTable {
                 entries: &query.table,
-                scale: query.table_scale,
-                offset: query.table_offset,
+                scale: query.table_scale.scale,
+                offset: query.table_scale.offset,
                 base: distance,
             };
-            let bound = if pool.len() == ef { pool[ef - 1].distance } else { f32::INFINITY };
-            let mut below = kernels.estimate(block.neighbours, table, bound, &mut estimates);
-            let mut first_changed = next + 1;
+            let mut below = kernels.estimate(block.neighbours, table, pool.bound(), &mut estimates);
             while below != 0 {
                 let index = below.trailing_zeros() as usize;
                 below &= below - 1;
                 let id = u32::from_le_bytes(block.ids[index]);
                 if stamps.get(id as usize).is_some_and(|of_id| of_id != stamp) {
-                    first_changed = insert(pool, ef, Candidate { distance: estimates[index], id }).min(first_changed);
+                    pool.insert(estimates[index], id);
                 }
             }
-            next = next_unvisited(pool, first_changed);
-            self.prefetch(kernels, pool, next);
+            self.prefetch(kernels, pool.nearest());
             visit(Candidate { distance, id });
         }
     }
 
-    /// Asks for the block that comes next, and for the beginning of the one after it.
+    /// Asks for the block of a vertex.
     #[inline]
-    fn prefetch(&self, kernels: CodeKernels, pool: &[Candidate], next: usize) {
-        if let Some(candidate) = pool.get(next) {
-            let first = candidate.id as usize * self.block_bytes;
+    fn prefetch(&self, kernels: CodeKernels, id: Option<u32>) {
+        if let Some(id) = id {
+            let first = id as usize * self.block_bytes;
             if let Some(bytes) = self.blocks.get(first..first + self.block_bytes) {
                 kernels.prefetch(bytes);
             }
@@ -280,29 +264,9 @@ impl Scratch {
             self.stamp = 0;
         }
         self.stamp += 1;
-        self.pool.clear();
-        self.pool.reserve(ef + 1);
+        self.pool.begin(ef);
         self.visited_count = 0;
     }
-}
-
-#[inline]
-fn next_unvisited(pool: &[Candidate], from: usize) -> usize {
-    from + pool[from.min(pool.len())..].iter().take_while(|candidate| candidate.id & VISITED != 0).count()
-}
-
-/// Puts a candidate in its place and returns it; the farthest falls out of a full pool.
-#[inline]
-fn insert(pool: &mut Vec<Candidate>, ef: usize, candidate: Candidate) -> usize {
-    if pool.len() == ef {
-        if pool.last().is_some_and(|last| last.distance <= candidate.distance) {
-            return ef;
-        }
-        pool.pop();
-    }
-    let place = pool.partition_point(|other| other.distance <= candidate.distance);
-    pool.insert(place, candidate);
-    place
 }
 
 /// Keeps the `count` nearest, sorted by distance, then id.
