@@ -37,9 +37,8 @@ struct Vectors {
 }
 
 fn main() -> Result<(), Failure> {
-    let arguments = std::env::args().filter_map(|argument| {
-        argument.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()))
-    });
+    let arguments = std::env::args()
+        .filter_map(|argument| argument.split_once('=').map(|(name, value)| (name.to_string(), value.to_string())));
     let arguments = Arguments(arguments.collect());
     let mut base = load(&arguments.get("data", String::new()))?;
     let dim = base.dim;
@@ -171,12 +170,17 @@ fn load(file: &str) -> Result<Vectors, Failure> {
 fn from_npy(bytes: &[u8]) -> Result<Vectors, Failure> {
     let header_len = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = std::str::from_utf8(&bytes[10..10 + header_len])?;
-    if !header.contains("'<f4'") || header.contains("'fortran_order': True") {
-        return Err("only little-endian f32 in C order".into());
+    if !header.contains("'<f4'") {
+        return Err("only little-endian f32".into());
     }
     let shape = header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')')).ok_or("no shape")?.0;
     let dim = shape.split(',').nth(1).ok_or("not two-dimensional")?.trim().parse()?;
-    let values = bytes[10 + header_len..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let stored = bytes[10 + header_len..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    let mut values: Vec<f32> = stored.collect();
+    if header.contains("'fortran_order': True") {
+        let rows = values.len() / dim;
+        values = (0..rows * dim).map(|at| values[at % dim * rows + at / dim]).collect();
+    }
     Ok(Vectors { dim, values })
 }
 

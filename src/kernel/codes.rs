@@ -110,7 +110,13 @@ impl CodeKernels {
     /// # Panics
     /// When codes and table differ in length or are no whole chunks.
     #[inline]
-    pub fn estimate(self, neighbours: NeighbourCodes<'_>, table: QueryTable<'_>, bound: f32, out: &mut [f32; 32]) -> u32 {
+    pub fn estimate(
+        self,
+        neighbours: NeighbourCodes<'_>,
+        table: QueryTable<'_>,
+        bound: f32,
+        out: &mut [f32; 32],
+    ) -> u32 {
         let is_whole = neighbours.codes.len().is_multiple_of(CHUNK_BYTES);
         assert!(is_whole && neighbours.codes.len() == table.entries.len());
         match self.level {

@@ -27,7 +27,7 @@ fn every_level_gives_the_same_bits() {
         };
         let (addends, factors) = (floats(5), floats(6));
         let neighbours = NeighbourCodes { codes: &codes, addends: &addends, factors: &factors };
-        let table = QueryTable { entries: &entries, scale: 0.013, offset: -dim as f32, base: 7.5 };
+        let table = QueryTable { entries: &entries, scale: 0.013, offset: -(dim as f32), base: 7.5 };
         let results: Vec<_> = CodeKernels::every()
             .into_iter()
             .map(|kernels| {

@@ -4,10 +4,10 @@
 //! vector gives its distance, its neighbours' codes their estimates. It ends when the pool has been visited. In the end
 //! the nearest few are computed from the vectors themselves, if they are at hand.
 
+use super::GraphError;
 use super::layout::{Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
-use super::GraphError;
 use crate::index::{Hit, TopK};
 use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows, TableScale, tabulate};
 use crate::types::{Bitmap, Metric};
