@@ -27,4 +27,4 @@ pub use codes::{CODE_DIM_STEP, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTab
 pub use dispatch::{Kernels, QUERY_TILE};
 pub use rotate::{ROTATION_ROUNDS, rotate};
 pub use rows::{RowBlock, Rows};
-pub use tabulate::{TableScale, tabulate};
+pub use tabulate::{TableScale, round_to_words, tabulate};

@@ -58,13 +58,7 @@ fn rotate_plain(values: &mut [f32], signs: &[u8]) {
 #[inline(always)]
 fn transform(values: &mut [f32]) {
     for sixteen in values.as_chunks_mut::<16>().0 {
-        for half in [1usize, 2, 4, 8] {
-            let old = *sixteen;
-            for (index, value) in sixteen.iter_mut().enumerate() {
-                let other = old[index ^ half];
-                *value = if index & half == 0 { old[index] + other } else { other - old[index] };
-            }
-        }
+        *sixteen = exchange::<8>(exchange::<4>(exchange::<2>(exchange::<1>(*sixteen))));
     }
     let mut half = 16;
     while half < values.len() {
@@ -74,6 +68,17 @@ fn transform(values: &mut [f32]) {
         }
         half *= 2;
     }
+}
+
+/// Butterflies within one register: the product with 1 or -1 is exact, and a shuffle and an addition are all that is left.
+#[inline(always)]
+fn exchange<const HALF: usize>(old: [f32; 16]) -> [f32; 16] {
+    let mut new = [0.0; 16];
+    for (lane, new) in new.iter_mut().enumerate() {
+        let sign = if lane & HALF == 0 { 1.0 } else { -1.0 };
+        *new = old[lane ^ HALF] + old[lane] * sign;
+    }
+    new
 }
 
 #[inline(always)]

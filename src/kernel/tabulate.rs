@@ -32,6 +32,20 @@ fn tabulate_avx512(values: &[f32], entries: &mut [u8]) -> TableScale {
     tabulate_plain(values, entries)
 }
 
+/// Rounds `values * inverse` to 16 bits; products are within them.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn round_to_words(values: &[f32], inverse: f32, words: &mut [i16]) {
+    assert_eq!(values.len(), words.len());
+    for (value, word) in values.iter().zip(words) {
+        let product = (value * inverse).clamp(-32767.0, 32767.0);
+        let number = if product.is_nan() { 0.0 } else { product };
+        // SAFETY: it is a number within the bounds of 16 bits.
+        *word = unsafe { number.round_ties_even().to_int_unchecked::<i32>() } as i16;
+    }
+}
+
 const SIGNS: [[f32; 16]; 4] = signs();
 
 const fn signs() -> [[f32; 16]; 4] {

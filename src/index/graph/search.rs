@@ -9,7 +9,7 @@ use super::layout::{Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
 use crate::index::{Hit, TopK};
-use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows, TableScale, tabulate};
+use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows, TableScale, round_to_words, tabulate};
 use crate::types::{Bitmap, Metric};
 
 /// Largest element of a 16-bit query of a moderate dimension: 14 bits are far finer than the codes they meet.
@@ -89,8 +89,8 @@ impl PlacedQuery {
         let word_max = QUERY_MAX.min((i32::MAX / 127) as f32 / shape.code_dim as f32 - 1.0);
         let inverse = if most > 0.0 { word_max / most } else { 0.0 };
         self.word_scale = most / word_max;
-        self.words.clear();
-        self.words.extend(self.rotated.iter().map(|value| (value * inverse).round_ties_even() as i16));
+        self.words.resize(shape.code_dim, 0);
+        round_to_words(&self.rotated, inverse, &mut self.words);
         self.table.resize(shape.code_dim * 4, 0);
         self.table_scale = tabulate(&self.rotated, &mut self.table);
     }
