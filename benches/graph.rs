@@ -64,13 +64,6 @@ fn main() -> Result<(), Failure> {
     source.copy_from_slice(bytemuck::cast_slice(&base.values));
     drop(base);
     println!("{:>5} {:>8} {:>10} {:>8} {:>8}", "ef", "recall", "QPS", "us", "visited");
-    let mut scratch = Scratch::new();
-    let passes = (0..20).map(|_| {
-        let start = Instant::now();
-        queries.chunks_exact(dim).for_each(|query| graph.place_only(query, &mut scratch));
-        start.elapsed().as_secs_f64()
-    });
-    println!("placing a query: {:.2} us", passes.fold(f64::INFINITY, f64::min) * 1e6 / query_count as f64);
     let source: Option<&[u8]> = (arguments.get("rerank", 1) != 0).then_some(&source);
     for ef in EFS.into_iter().filter(|ef| arguments.get("only", *ef) == *ef) {
         measure(&graph, ef, &queries, source, &truth, arguments.get("repeats", 3))?;

@@ -18,17 +18,37 @@ pub fn rotate(values: &mut [f32], signs: &[u8]) {
         // SAFETY: the CPU has AVX-512, just detected.
         return unsafe { rotate_avx512(values, signs) };
     }
-    rotate_plain(values, signs);
+    rotate_plain(values, signs, exchange_all);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn rotate_avx512(values: &mut [f32], signs: &[u8]) {
-    rotate_plain(values, signs);
+    // SAFETY: this function enables what the other needs.
+    rotate_plain(values, signs, |values| unsafe { exchange_all_avx512(values) });
+}
+
+/// As [`exchange_all`]; left to the compiler, it becomes gathers and scatters over many registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn exchange_all_avx512(values: &mut [f32]) {
+    use std::arch::x86_64::*;
+    let one = _mm512_set1_ps(1.0);
+    let signs = [0xAAAA, 0xCCCC, 0xF0F0, 0xFF00].map(|odd| _mm512_mask_blend_ps(odd, one, _mm512_set1_ps(-1.0)));
+    for sixteen in values.as_chunks_mut::<16>().0 {
+        // SAFETY: sixteen floats are one register.
+        let mut lanes = unsafe { _mm512_loadu_ps(sixteen.as_ptr()) };
+        lanes = _mm512_fmadd_ps(lanes, signs[0], _mm512_permute_ps::<0b10_11_00_01>(lanes));
+        lanes = _mm512_fmadd_ps(lanes, signs[1], _mm512_permute_ps::<0b01_00_11_10>(lanes));
+        lanes = _mm512_fmadd_ps(lanes, signs[2], _mm512_shuffle_f32x4::<0b10_11_00_01>(lanes, lanes));
+        lanes = _mm512_fmadd_ps(lanes, signs[3], _mm512_shuffle_f32x4::<0b01_00_11_10>(lanes, lanes));
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(sixteen.as_mut_ptr(), lanes) };
+    }
 }
 
 #[inline(always)]
-fn rotate_plain(values: &mut [f32], signs: &[u8]) {
+fn rotate_plain(values: &mut [f32], signs: &[u8], exchange_all: impl Fn(&mut [f32])) {
     let dim = values.len();
     let window = 1 << dim.ilog2();
     let mut scale = 1.0f32;
@@ -37,7 +57,7 @@ fn rotate_plain(values: &mut [f32], signs: &[u8]) {
             *value = f32::from_bits(value.to_bits() ^ u32::from_le_bytes(*sign) & (1 << 31));
         }
         let first = if round % 2 == 0 { 0 } else { dim - window };
-        transform(&mut values[first..first + window]);
+        transform(&mut values[first..first + window], &exchange_all);
         if window == dim {
             scale /= (window as f32).sqrt();
         } else {
@@ -56,10 +76,8 @@ fn rotate_plain(values: &mut [f32], signs: &[u8]) {
 
 /// The Hadamard transform without its scale; a power of two, at least 32.
 #[inline(always)]
-fn transform(values: &mut [f32]) {
-    for sixteen in values.as_chunks_mut::<16>().0 {
-        *sixteen = exchange::<8>(exchange::<4>(exchange::<2>(exchange::<1>(*sixteen))));
-    }
+fn transform(values: &mut [f32], exchange_all: impl Fn(&mut [f32])) {
+    exchange_all(values);
     let mut half = 16;
     while half < values.len() {
         for pair in values.chunks_exact_mut(half * 2) {
@@ -67,6 +85,14 @@ fn transform(values: &mut [f32]) {
             butterflies(left, right);
         }
         half *= 2;
+    }
+}
+
+/// The four stages within every sixteen elements.
+#[inline(always)]
+fn exchange_all(values: &mut [f32]) {
+    for sixteen in values.as_chunks_mut::<16>().0 {
+        *sixteen = exchange::<8>(exchange::<4>(exchange::<2>(exchange::<1>(*sixteen))));
     }
 }
 
@@ -109,7 +135,7 @@ mod tests {
                 assert!(most < 0.8, "{dim} {at}: {most}");
                 let mut plain = vec![0.0f32; dim];
                 plain[at] = 1.0;
-                rotate_plain(&mut plain, &signs);
+                rotate_plain(&mut plain, &signs, exchange_all);
                 assert_eq!(plain, values);
             }
         }

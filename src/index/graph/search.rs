@@ -145,11 +145,6 @@ impl Graph<'_> {
         Ok(())
     }
 
-    #[doc(hidden)]
-    pub fn place_only(&self, query: &[f32], scratch: &mut Scratch) {
-        scratch.query.place(&Space { shape: &self.shape, signs: self.signs, centre: self.centre }, query);
-    }
-
     /// Visits vertices around the placed query; `visit` gets each with its 8-bit distance.
     pub(super) fn walk(&self, ef: usize, scratch: &mut Scratch, mut visit: impl FnMut(Candidate)) {
         let kernels = CodeKernels::get();
