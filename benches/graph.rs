@@ -80,6 +80,7 @@ fn measure(
     truth: &[Vec<u32>],
     repeats: usize,
 ) -> Result<(), Failure> {
+    let parameters = SearchParameters { k: TOP_K, ef, filter: None, source, file_index: 0 };
     let mut scratch = Scratch::new();
     let (mut best, mut found, mut visited) = (f64::INFINITY, 0, 0);
     for _ in 0..repeats {
@@ -88,7 +89,7 @@ fn measure(
         let start = Instant::now();
         for query in queries.chunks_exact(graph.dim()) {
             let mut top = TopK::new(TOP_K);
-            graph.search(query, SearchParameters { k: TOP_K, ef }, None, source, 0, &mut scratch, &mut top)?;
+            graph.search(query, parameters, &mut scratch, &mut top)?;
             visited += scratch.visited_count;
             answers.push(top.into_sorted());
         }

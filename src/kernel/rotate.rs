@@ -24,8 +24,7 @@ pub fn rotate(values: &mut [f32], signs: &[u8]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn rotate_avx512(values: &mut [f32], signs: &[u8]) {
-    // SAFETY: this function enables what the other needs.
-    rotate_plain(values, signs, |values| unsafe { exchange_all_avx512(values) });
+    rotate_plain(values, signs, |values| exchange_all_avx512(values));
 }
 
 /// As [`exchange_all`]; left to the compiler, it becomes gathers and scatters over many registers.

@@ -52,7 +52,7 @@ const fn signs() -> [[f32; 16]; 4] {
     let mut signs = [[-1.0; 16]; 4];
     let mut at = 0;
     while at < 64 {
-        if at % 16 >> (at / 16) & 1 == 1 {
+        if ((at % 16) >> (at / 16)) & 1 == 1 {
             signs[at / 16][at % 16] = 1.0;
         }
         at += 1;
@@ -61,6 +61,7 @@ const fn signs() -> [[f32; 16]; 4] {
 }
 
 #[inline(always)]
+#[allow(clippy::manual_clamp, reason = "clamp leaves what is not a number, which has no integer")]
 fn tabulate_plain(values: &[f32], entries: &mut [u8]) -> TableScale {
     let groups = values.as_chunks::<4>().0;
     let reach = |group: &[f32; 4]| (group[0].abs() + group[1].abs()) + (group[2].abs() + group[3].abs());

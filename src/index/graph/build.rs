@@ -49,9 +49,9 @@ impl BuildParameters {
             dim,
             code_bits: 0,
             ef_construction: 100,
-            rounds: 1,
+            rounds: 2,
             trees: 6,
-            alpha: 1.2,
+            alpha: 1.1,
             seed: 1,
             threads: 1,
         }

@@ -21,11 +21,18 @@ const STAMP_MAX: u8 = u8::MAX;
 
 /// What a search is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct SearchParameters {
+pub struct SearchParameters<'a> {
     /// Hits wanted.
     pub k: usize,
     /// Size of the pool: more is slower and finds more. At least 1.
     pub ef: usize,
+    /// Rows that may be hits, one bit per row of the graph; `None` for all. Others are only passed through.
+    pub filter: Option<&'a Bitmap>,
+    /// The vector column the graph was built from (little-endian `f32`, 4-byte aligned): with it distances are exact, to the
+    /// bit those of a flat scan for L2 and IP; without, they are those of 8-bit codes.
+    pub source: Option<&'a [u8]>,
+    /// Goes into the hits.
+    pub file_index: u32,
 }
 
 /// Memory that searches reuse: a byte per row, and what one query needs.
@@ -97,22 +104,18 @@ impl PlacedQuery {
 }
 
 impl Graph<'_> {
-    /// Offers the rows nearest to `query` to `top`: those whose bit is set, or all. `source` is the vector column the graph was built
-    /// from (little-endian `f32`, 4-byte aligned): with it distances are exact, to the bit those of a flat scan;
-    /// without, they are those of 8-bit codes.
+    /// Offers the rows nearest to `query` to `top`.
     ///
     /// # Errors
     /// When the query's length, the filter or the column does not fit the graph.
     pub fn search(
         &self,
         query: &[f32],
-        parameters: SearchParameters,
-        filter: Option<&Bitmap>,
-        source: Option<&[u8]>,
-        file_index: u32,
+        parameters: SearchParameters<'_>,
         scratch: &mut Scratch,
         top: &mut TopK,
     ) -> Result<(), GraphError> {
+        let SearchParameters { k, ef, filter, source, file_index } = parameters;
         if query.len() != self.shape.dim {
             return Err(GraphError::Mismatch("the query has another dimension"));
         }
@@ -124,10 +127,10 @@ impl Graph<'_> {
         }
         let space = Space { shape: &self.shape, signs: self.signs, centre: self.centre };
         scratch.query.place(&space, query);
-        let kept = parameters.k + if source.is_some() { RERANK_SPARE } else { 0 };
+        let kept = k + if source.is_some() { RERANK_SPARE } else { 0 };
         let mut nearest = std::mem::take(&mut scratch.hits);
         nearest.clear();
-        self.walk(parameters.ef.max(parameters.k), scratch, |found| {
+        self.walk(ef.max(k), scratch, |found| {
             if filter.is_none_or(|filter| filter.get(found.id as usize)) {
                 keep(&mut nearest, kept, found);
             }
@@ -136,7 +139,7 @@ impl Graph<'_> {
             Some(source) => self.offer_exact(query, source, &nearest, file_index, scratch, top),
             None => {
                 for found in &nearest {
-                    let distance = self.user_distance(found.distance, scratch.query.squared_norm);
+                    let distance = self.user_distance(found.distance);
                     top.push(Hit { file_index, row: found.id, distance });
                 }
             }
@@ -235,8 +238,7 @@ impl Graph<'_> {
     }
 
     /// The metric's distance, smaller is nearer, from the Euclidean one in the space of the graph.
-    fn user_distance(&self, distance: f32, query_squared_norm: f32) -> f32 {
-        let _ = query_squared_norm;
+    fn user_distance(&self, distance: f32) -> f32 {
         match self.shape.metric {
             Metric::L2 => distance.max(0.0),
             Metric::Cosine => distance * 0.5 - 1.0,

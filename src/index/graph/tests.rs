@@ -39,7 +39,8 @@ fn exact(metric: Metric, dim: usize, values: &[f32], query: &[f32], filter: Opti
 
 fn found(graph: &Graph<'_>, query: &[f32], ef: usize, filter: Option<&Bitmap>, source: Option<&[u8]>) -> Vec<Hit> {
     let mut top = TopK::new(10);
-    graph.search(query, SearchParameters { k: 10, ef }, filter, source, 0, &mut Scratch::new(), &mut top).unwrap();
+    let parameters = SearchParameters { k: 10, ef, filter, source, file_index: 0 };
+    graph.search(query, parameters, &mut Scratch::new(), &mut top).unwrap();
     top.into_sorted()
 }
 
@@ -145,8 +146,8 @@ fn a_search_that_does_not_fit_is_refused() {
     let image = image(BuildParameters::new(Metric::L2, 8), &values);
     let graph = Graph::open(&image).unwrap();
     let search = |query: &[f32], filter: Option<&Bitmap>, source: Option<&[u8]>| {
-        let parameters = SearchParameters { k: 1, ef: 1 };
-        graph.search(query, parameters, filter, source, 0, &mut Scratch::new(), &mut TopK::new(1))
+        let parameters = SearchParameters { k: 1, ef: 1, filter, source, file_index: 0 };
+        graph.search(query, parameters, &mut Scratch::new(), &mut TopK::new(1))
     };
     assert!(search(&[0.0; 7], None, None).is_err());
     assert!(search(&[0.0; 8], Some(&Bitmap::ones(99)), None).is_err());
