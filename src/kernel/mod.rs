@@ -10,12 +10,22 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod codes;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx512;
 mod dispatch;
 mod lanes;
+mod rotate;
 mod rows;
 mod scalar;
 mod stream;
+mod tabulate;
 mod tile;
 
+pub use codes::{CODE_DIM_STEP, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
 pub use dispatch::{Kernels, QUERY_TILE};
+pub use rotate::{ROTATION_ROUNDS, rotate};
 pub use rows::{RowBlock, Rows};
+pub use tabulate::{TableScale, round_to_words, tabulate};

@@ -1,0 +1,307 @@
+//! From vectors to an image: first neighbours from random partitions, then rounds in which every vertex searches the graph for
+//! itself, chooses neighbours among what it met, and offers itself to them. A round reads the graph of the round
+//! before, so that threads change nothing in the outcome.
+
+use super::GraphError;
+use super::encode::{Row, Vectors};
+use super::layout::{Graph, Parts, Shape};
+use super::partition::Tree;
+use super::prune::{Neighbours, prune};
+use super::search::{Candidate, Scratch};
+use super::space::{Space, lift_row, mix, quantise, write_signs};
+use super::workers::for_each_piece;
+use crate::kernel::{CODE_DIM_STEP, NEIGHBOURS};
+use crate::types::Metric;
+
+/// Rows that a thread takes at once.
+const PIECE_ROWS: usize = 64;
+/// Ids leave their top bit to the search.
+const ROW_COUNT_MAX: usize = 1 << 31;
+
+/// How a graph is built.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildParameters {
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// Elements of a vector.
+    pub dim: usize,
+    /// Bits of a neighbour's code; 0 for one per dimension. More than the dimension makes estimates finer and blocks larger.
+    pub code_bits: usize,
+    /// Pool of the searches of a round: more takes longer and finds better neighbours.
+    pub ef_construction: usize,
+    /// Rounds of searches after the first neighbours.
+    pub rounds: usize,
+    /// Random partitions for the first neighbours.
+    pub trees: usize,
+    /// How much nearer, as a factor of squared distances, another neighbour must be to cover a candidate: larger keeps more long edges.
+    pub alpha: f32,
+    /// Of everything random.
+    pub seed: u64,
+    /// Threads to build with.
+    pub threads: usize,
+}
+
+impl BuildParameters {
+    /// What suits most data.
+    pub fn new(metric: Metric, dim: usize) -> BuildParameters {
+        BuildParameters {
+            metric,
+            dim,
+            code_bits: 0,
+            ef_construction: 100,
+            rounds: 2,
+            trees: 6,
+            alpha: 1.1,
+            seed: 1,
+            threads: 1,
+        }
+    }
+}
+
+/// What a build is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Vectors are rotated and quantised.
+    Quantise,
+    /// First neighbours are found.
+    Partition,
+    /// A round, from 0: vertices search for themselves.
+    Search(usize),
+    /// A round, from 0: vertices weigh offers.
+    Link(usize),
+}
+
+/// How far a build is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// What it is doing.
+    pub stage: Stage,
+    /// Rows done in this stage.
+    pub done: usize,
+    /// All rows.
+    pub row_count: usize,
+}
+
+/// Builds one image.
+pub struct Builder<'a> {
+    parameters: BuildParameters,
+    rows: &'a [f32],
+    shape: Shape,
+    progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl<'a> Builder<'a> {
+    /// `vectors` holds `dim` values per row.
+    ///
+    /// # Errors
+    /// When there are no whole rows, too many, or values that are not finite.
+    pub fn new(
+        parameters: BuildParameters,
+        vectors: &'a [f32],
+        progress: &'a (dyn Fn(Progress) + Sync),
+    ) -> Result<Builder<'a>, GraphError> {
+        let dim = parameters.dim;
+        if dim == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(dim) {
+            return Err(GraphError::Build("there are no whole vectors"));
+        }
+        if vectors.len() / dim >= ROW_COUNT_MAX {
+            return Err(GraphError::Build("there are too many vectors for one file"));
+        }
+        if !vectors.iter().all(|value| value.is_finite()) {
+            return Err(GraphError::Build("a vector has an element that is not finite"));
+        }
+        let mut shape = Shape {
+            metric: parameters.metric,
+            row_count: vectors.len() / dim,
+            dim,
+            code_dim: 0,
+            entry: 0,
+            squared_norm_max: 0.0,
+        };
+        shape.code_dim = shape.inner_dim().max(parameters.code_bits).next_multiple_of(CODE_DIM_STEP);
+        Ok(Builder { parameters, rows: vectors, shape, progress })
+    }
+
+    /// Bytes of the image.
+    pub fn image_bytes(&self) -> Option<usize> {
+        self.shape.image_bytes()
+    }
+
+    /// Builds into `image`, which has [`Builder::image_bytes`] bytes.
+    ///
+    /// # Errors
+    /// When `image` has another length.
+    pub fn build(mut self, image: &mut [u8]) -> Result<(), GraphError> {
+        if Some(image.len()) != self.shape.image_bytes() {
+            return Err(GraphError::Build("the image has another length than asked for"));
+        }
+        let Some(parts) = Parts::of(&self.shape, image) else {
+            return Err(GraphError::Build("the image is too short"));
+        };
+        write_signs(parts.signs, self.parameters.seed);
+        self.place_centre(parts.centre);
+        let vectors = self.quantise(parts.signs, parts.centre);
+        self.shape.entry = (0..self.shape.row_count)
+            .min_by(|left, right| vectors.rows[*left].squared_norm.total_cmp(&vectors.rows[*right].squared_norm))
+            .unwrap_or(0) as u32;
+        let (order, mut neighbours) = self.partition(&vectors);
+        neighbours = self.link(&vectors, neighbours, 0);
+        self.encode(&vectors, &neighbours, parts.blocks);
+        for round in 0..self.parameters.rounds {
+            let graph = Graph::of_parts(self.shape, parts.signs, parts.centre, parts.blocks);
+            let chosen = self.search(&vectors, &graph, &order, &neighbours, round);
+            neighbours = self.link(&vectors, chosen, round + 1);
+            self.encode(&vectors, &neighbours, parts.blocks);
+        }
+        parts.seal(&self.shape);
+        Ok(())
+    }
+
+    fn report(&self, stage: Stage) -> impl Fn(usize) + Sync {
+        move |done| (self.progress)(Progress { stage, done, row_count: self.shape.row_count })
+    }
+
+    /// The mean of the rows: codes of differences to it are finer than those of the rows.
+    fn place_centre(&mut self, centre: &mut [u8]) {
+        let dim = self.parameters.dim;
+        if self.shape.metric == Metric::Ip {
+            let norms = self.rows.chunks_exact(dim).map(|row| super::space::dot(row, row));
+            self.shape.squared_norm_max = norms.fold(0.0, f32::max);
+        }
+        let mut sums = vec![0.0f64; self.shape.inner_dim()];
+        let mut lifted = vec![0.0f32; self.shape.inner_dim()];
+        for row in self.rows.chunks_exact(dim) {
+            lift_row(&self.shape, row, &mut lifted);
+            sums.iter_mut().zip(&lifted).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        centre.fill(0);
+        for (bytes, sum) in centre.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+            *bytes = ((sum / self.shape.row_count as f64) as f32).to_le_bytes();
+        }
+    }
+
+    fn quantise(&self, signs: &[u8], centre: &[u8]) -> Vectors {
+        let (dim, code_dim) = (self.parameters.dim, self.shape.code_dim);
+        let space = Space { shape: &self.shape, signs, centre };
+        let mut rows = vec![Row::default(); self.shape.row_count];
+        let mut codes = vec![0i8; self.shape.row_count * code_dim];
+        let mut work: Vec<_> = rows.iter_mut().zip(codes.chunks_exact_mut(code_dim)).collect();
+        let place = |rotated: &mut Vec<f32>, first: usize, piece: &mut [(&mut Row, &mut [i8])]| {
+            for (index, (row, codes)) in piece.iter_mut().enumerate() {
+                let values = &self.rows[(first + index) * dim..][..dim];
+                row.squared_norm = space.place_row(values, rotated);
+                row.scale = quantise(rotated, codes);
+            }
+        };
+        let make = || vec![0.0f32; code_dim];
+        for_each_piece(self.parameters.threads, &mut work, PIECE_ROWS, make, place, self.report(Stage::Quantise));
+        Vectors { code_dim, rows, codes }
+    }
+
+    /// First neighbours, and an order in which rows that follow each other are near each other.
+    fn partition(&self, vectors: &Vectors) -> (Vec<u32>, Vec<Neighbours>) {
+        let row_count = self.shape.row_count;
+        let trees: Vec<Tree> = (0..self.parameters.trees.max(1) as u64)
+            .map(|tree| Tree::grow(vectors, mix(self.parameters.seed ^ mix(tree)), self.parameters.threads))
+            .collect();
+        let places: Vec<Vec<u32>> = trees.iter().map(|tree| inverse(&tree.order)).collect();
+        let mut neighbours = vec![Neighbours::NONE; row_count];
+        let choose = |candidates: &mut Vec<Candidate>, first: usize, piece: &mut [Neighbours]| {
+            for (index, neighbours) in piece.iter_mut().enumerate() {
+                candidates.clear();
+                for (tree, places) in trees.iter().zip(&places) {
+                    candidates.extend_from_slice(&tree.nearest[places[first + index] as usize]);
+                }
+                *neighbours = prune(vectors, (first + index) as u32, candidates, self.parameters.alpha);
+            }
+        };
+        let report = self.report(Stage::Partition);
+        for_each_piece(self.parameters.threads, &mut neighbours, PIECE_ROWS, Vec::new, choose, report);
+        let order = trees.into_iter().next().map_or_else(Vec::new, |tree| tree.order);
+        (order, neighbours)
+    }
+
+    /// Every vertex searches for itself, near ones one after the other: their blocks are still in the cache.
+    fn search(
+        &self,
+        vectors: &Vectors,
+        graph: &Graph<'_>,
+        order: &[u32],
+        old: &[Neighbours],
+        round: usize,
+    ) -> Vec<Neighbours> {
+        let mut found = vec![Neighbours::NONE; order.len()];
+        let ef = self.parameters.ef_construction.max(NEIGHBOURS);
+        let look = |state: &mut (Scratch, Vec<Candidate>), first: usize, piece: &mut [Neighbours]| {
+            let (scratch, candidates) = state;
+            for (index, found) in piece.iter_mut().enumerate() {
+                let vertex = order[first + index];
+                let row = vectors.rows[vertex as usize];
+                candidates.clear();
+                candidates.extend_from_slice(old[vertex as usize].all());
+                scratch.query.place_vertex(&self.shape, vectors.codes(vertex), row.scale, row.squared_norm);
+                graph.walk(ef, scratch, |candidate| candidates.push(candidate));
+                *found = prune(vectors, vertex, candidates, self.parameters.alpha);
+            }
+        };
+        let make = || (Scratch::new(), Vec::new());
+        let report = self.report(Stage::Search(round));
+        for_each_piece(self.parameters.threads, &mut found, PIECE_ROWS, make, look, report);
+        let mut neighbours = vec![Neighbours::NONE; order.len()];
+        order.iter().zip(found).for_each(|(vertex, found)| neighbours[*vertex as usize] = found);
+        neighbours
+    }
+
+    /// Every vertex weighs its own choice and those who chose it.
+    fn link(&self, vectors: &Vectors, chosen: Vec<Neighbours>, round: usize) -> Vec<Neighbours> {
+        let (starts, offers) = reversed(&chosen);
+        let mut linked = vec![Neighbours::NONE; chosen.len()];
+        let weigh = |candidates: &mut Vec<Candidate>, first: usize, piece: &mut [Neighbours]| {
+            for (index, linked) in piece.iter_mut().enumerate() {
+                let vertex = first + index;
+                candidates.clear();
+                candidates.extend_from_slice(chosen[vertex].chosen());
+                candidates.extend_from_slice(&offers[starts[vertex]..starts[vertex + 1]]);
+                *linked = prune(vectors, vertex as u32, candidates, self.parameters.alpha);
+                chosen[vertex].all().iter().for_each(|candidate| linked.fill(*candidate));
+            }
+        };
+        let report = self.report(Stage::Link(round));
+        for_each_piece(self.parameters.threads, &mut linked, PIECE_ROWS, Vec::new, weigh, report);
+        linked
+    }
+
+    fn encode(&self, vectors: &Vectors, neighbours: &[Neighbours], blocks: &mut [u8]) {
+        let mut blocks: Vec<&mut [u8]> = blocks.chunks_exact_mut(self.shape.block_bytes()).collect();
+        let write = |_: &mut (), first: usize, piece: &mut [&mut [u8]]| {
+            for (index, block) in piece.iter_mut().enumerate() {
+                let vertex = first + index;
+                let ids = neighbours[vertex].all().iter().map(|candidate| candidate.id);
+                vectors.write_block(vertex as u32, ids, block);
+            }
+        };
+        for_each_piece(self.parameters.threads, &mut blocks, PIECE_ROWS, || (), write, |_| ());
+    }
+}
+
+fn inverse(order: &[u32]) -> Vec<u32> {
+    let mut places = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(place, row)| places[*row as usize] = place as u32);
+    places
+}
+
+/// Who chose each vertex: `offers[starts[vertex]..starts[vertex + 1]]`.
+fn reversed(chosen: &[Neighbours]) -> (Vec<usize>, Vec<Candidate>) {
+    let mut starts = vec![0usize; chosen.len() + 1];
+    let edges = || chosen.iter().enumerate().flat_map(|(from, to)| to.chosen().iter().map(move |to| (from, to)));
+    edges().for_each(|(_, to)| starts[to.id as usize + 1] += 1);
+    (0..chosen.len()).for_each(|vertex| starts[vertex + 1] += starts[vertex]);
+    let mut places = starts.clone();
+    let mut offers = vec![Candidate { distance: 0.0, id: 0 }; starts[chosen.len()]];
+    for (from, to) in edges() {
+        let place = &mut places[to.id as usize];
+        offers[*place] = Candidate { distance: to.distance, id: from as u32 };
+        *place += 1;
+    }
+    (starts, offers)
+}

@@ -1,0 +1,257 @@
+//! The bytes of an image: header, rotation, centre, blocks. See FORMAT.md.
+
+use crc_fast::{CrcAlgorithm, checksum};
+
+use super::GraphError;
+use crate::kernel::{CODE_DIM_STEP, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
+use crate::types::Metric;
+
+const MAGIC: &[u8; 8] = b"SHOALGRF";
+const VERSION: u32 = 1;
+/// Bytes of the header, and what every section and block is a multiple of.
+const ALIGNMENT: usize = 64;
+const HEADER_BYTES: usize = 128;
+/// Most dimensions of a vector, with room for the lift of IP and for padding.
+const CODE_DIM_MAX: usize = 1 << 16;
+/// Bytes of the f32 norm and scale in front of a block's vector.
+pub(super) const SCALARS_BYTES: usize = 8;
+const PER_NEIGHBOUR_BYTES: usize = NEIGHBOURS * 4;
+
+/// The numbers that say where everything lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shape {
+    pub metric: Metric,
+    pub row_count: usize,
+    /// Elements of a vector as users see it.
+    pub dim: usize,
+    /// Elements after padding and rotation.
+    pub code_dim: usize,
+    /// Where every search begins.
+    pub entry: u32,
+    /// For IP, the greatest squared norm of a row: rows are lifted to it. Else 0.
+    pub squared_norm_max: f32,
+}
+
+impl Shape {
+    /// Elements of a vector in the space where distances are Euclidean: one more for IP.
+    pub fn inner_dim(&self) -> usize {
+        self.dim + usize::from(self.metric == Metric::Ip)
+    }
+
+    pub fn block_bytes(&self) -> usize {
+        (SCALARS_BYTES + self.code_dim + self.code_dim * 4 + 3 * PER_NEIGHBOUR_BYTES).next_multiple_of(ALIGNMENT)
+    }
+
+    fn signs_bytes(&self) -> usize {
+        self.code_dim * 4 * ROTATION_ROUNDS
+    }
+
+    fn centre_bytes(&self) -> usize {
+        (self.inner_dim() * 4).next_multiple_of(ALIGNMENT)
+    }
+
+    fn blocks_offset(&self) -> usize {
+        HEADER_BYTES + self.signs_bytes() + self.centre_bytes()
+    }
+
+    /// Bytes of the whole image; `None` when there is no such number.
+    pub fn image_bytes(&self) -> Option<usize> {
+        self.row_count.checked_mul(self.block_bytes())?.checked_add(self.blocks_offset())
+    }
+}
+
+/// An image that is being written, in parts that do not overlap.
+pub(super) struct Parts<'a> {
+    pub header: &'a mut [u8],
+    pub signs: &'a mut [u8],
+    pub centre: &'a mut [u8],
+    pub blocks: &'a mut [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// `image` has `shape.image_bytes()` bytes.
+    pub fn of(shape: &Shape, image: &'a mut [u8]) -> Option<Parts<'a>> {
+        let (header, rest) = image.split_at_mut_checked(HEADER_BYTES)?;
+        let (signs, rest) = rest.split_at_mut_checked(shape.signs_bytes())?;
+        let (centre, blocks) = rest.split_at_mut_checked(shape.centre_bytes())?;
+        Some(Parts { header, signs, centre, blocks })
+    }
+
+    /// Writes the header, which makes the image whole.
+    pub fn seal(self, shape: &Shape) {
+        let metric = match shape.metric {
+            Metric::L2 => 0u32,
+            Metric::Ip => 1,
+            Metric::Cosine => 2,
+        };
+        let words = [
+            VERSION,
+            HEADER_BYTES as u32,
+            metric,
+            shape.dim as u32,
+            shape.code_dim as u32,
+            NEIGHBOURS as u32,
+            shape.row_count as u32,
+            shape.entry,
+            shape.squared_norm_max.to_bits(),
+            shape.block_bytes() as u32,
+        ];
+        self.header.fill(0);
+        self.header[..8].copy_from_slice(MAGIC);
+        for (index, word) in words.iter().enumerate() {
+            self.header[8 + index * 4..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+        let image_bytes = HEADER_BYTES + self.signs.len() + self.centre.len() + self.blocks.len();
+        let body = [self.signs, self.centre].map(|part| checksum(CrcAlgorithm::Crc64Nvme, part));
+        let blocks = checksum(CrcAlgorithm::Crc64Nvme, self.blocks);
+        for (index, word) in [image_bytes as u64, body[0], body[1], blocks].iter().enumerate() {
+            self.header[48 + index * 8..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+        let of_header = checksum(CrcAlgorithm::Crc64Nvme, &self.header[..HEADER_BYTES - 8]);
+        self.header[HEADER_BYTES - 8..].copy_from_slice(&of_header.to_le_bytes());
+    }
+}
+
+/// A graph over the bytes of an image: nothing is copied, and whatever the bytes are, no search leaves them.
+#[derive(Clone, Copy, Debug)]
+pub struct Graph<'a> {
+    pub(super) shape: Shape,
+    pub(super) signs: &'a [u8],
+    pub(super) centre: &'a [u8],
+    pub(super) blocks: &'a [u8],
+    pub(super) block_bytes: usize,
+    checksums: [u64; 3],
+}
+
+impl<'a> Graph<'a> {
+    /// Looks at the header and the lengths alone, in constant time: [`Graph::verify`] reads everything. Damage behind the
+    /// header makes answers wrong, never a read out of bounds.
+    ///
+    /// # Errors
+    /// When this is no image, one of another version, or a damaged or truncated one.
+    pub fn open(image: &'a [u8]) -> Result<Graph<'a>, GraphError> {
+        let header = image.first_chunk::<HEADER_BYTES>().ok_or(GraphError::Damaged("it is shorter than a header"))?;
+        if &header[..8] != MAGIC {
+            return Err(GraphError::Damaged("it does not begin like one"));
+        }
+        if checksum(CrcAlgorithm::Crc64Nvme, &header[..HEADER_BYTES - 8]) != long_at(header, HEADER_BYTES - 8) {
+            return Err(GraphError::Damaged("its header's checksum is wrong"));
+        }
+        if word_at(header, 8) != VERSION {
+            return Err(GraphError::Damaged("its format has another version"));
+        }
+        let shape = shape_of(header)?;
+        let is_whole = shape.image_bytes() == Some(image.len()) && long_at(header, 48) == image.len() as u64;
+        if !is_whole || word_at(header, 44) as usize != shape.block_bytes() {
+            return Err(GraphError::Damaged("it has not the length that its header tells"));
+        }
+        let (signs, rest) = image[HEADER_BYTES..].split_at(shape.signs_bytes());
+        let (centre, blocks) = rest.split_at(shape.centre_bytes());
+        let checksums = [56, 64, 72].map(|at| long_at(header, at));
+        Ok(Graph { shape, signs, centre, blocks, block_bytes: shape.block_bytes(), checksums })
+    }
+
+    /// The graph that is being built, before its header is there.
+    pub(super) fn of_parts(shape: Shape, signs: &'a [u8], centre: &'a [u8], blocks: &'a [u8]) -> Graph<'a> {
+        Graph { shape, signs, centre, blocks, block_bytes: shape.block_bytes(), checksums: [0; 3] }
+    }
+
+    /// Reads the whole image and compares its checksums.
+    ///
+    /// # Errors
+    /// When a byte is not what was written.
+    pub fn verify(&self) -> Result<(), GraphError> {
+        let found = [self.signs, self.centre, self.blocks].map(|part| checksum(CrcAlgorithm::Crc64Nvme, part));
+        if found == self.checksums { Ok(()) } else { Err(GraphError::Damaged("a section's checksum is wrong")) }
+    }
+
+    /// Number of vectors.
+    pub fn row_count(&self) -> usize {
+        self.shape.row_count
+    }
+
+    /// Elements of a vector.
+    pub fn dim(&self) -> usize {
+        self.shape.dim
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.shape.metric
+    }
+
+    /// The block of a vertex, or `None` for an id that is none.
+    #[inline]
+    pub(super) fn block(&self, id: u32) -> Option<Block<'a>> {
+        let first = id as usize * self.block_bytes;
+        let bytes = self.blocks.get(first..first + self.block_bytes)?;
+        Block::of(bytes, self.shape.code_dim)
+    }
+}
+
+/// One vertex: its vector and its neighbours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block<'a> {
+    /// The squared norm of the centred vector.
+    pub squared_norm: f32,
+    /// What the codes of the vector are multiplied with.
+    pub scale: f32,
+    /// The rotated vector, one signed byte per element.
+    pub vector: &'a [u8],
+    pub neighbours: NeighbourCodes<'a>,
+    /// 32 little-endian ids; from outside, so not below the row count for sure.
+    pub ids: &'a [[u8; 4]; NEIGHBOURS],
+}
+
+impl<'a> Block<'a> {
+    #[inline]
+    fn of(bytes: &'a [u8], code_dim: usize) -> Option<Block<'a>> {
+        let (squared_norm, rest) = bytes.split_first_chunk::<4>()?;
+        let (scale, rest) = rest.split_first_chunk::<4>()?;
+        let (vector, rest) = rest.split_at_checked(code_dim)?;
+        let (codes, rest) = rest.split_at_checked(code_dim * 4)?;
+        let (addends, rest) = rest.split_first_chunk()?;
+        let (factors, rest) = rest.split_first_chunk()?;
+        let ids = rest.as_chunks::<4>().0.first_chunk::<NEIGHBOURS>()?;
+        Some(Block {
+            squared_norm: f32::from_le_bytes(*squared_norm),
+            scale: f32::from_le_bytes(*scale),
+            vector,
+            neighbours: NeighbourCodes { codes, addends, factors },
+            ids,
+        })
+    }
+}
+
+fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, GraphError> {
+    let metric = match word_at(header, 16) {
+        0 => Metric::L2,
+        1 => Metric::Ip,
+        2 => Metric::Cosine,
+        _ => return Err(GraphError::Damaged("its metric is unknown")),
+    };
+    let shape = Shape {
+        metric,
+        dim: word_at(header, 20) as usize,
+        code_dim: word_at(header, 24) as usize,
+        row_count: word_at(header, 32) as usize,
+        entry: word_at(header, 36),
+        squared_norm_max: f32::from_bits(word_at(header, 40)),
+    };
+    let is_possible = word_at(header, 12) as usize == HEADER_BYTES
+        && word_at(header, 28) as usize == NEIGHBOURS
+        && shape.dim > 0
+        && shape.code_dim.is_multiple_of(CODE_DIM_STEP)
+        && (shape.inner_dim()..=CODE_DIM_MAX).contains(&shape.code_dim)
+        && (shape.entry as usize) < shape.row_count
+        && !shape.squared_norm_max.is_nan();
+    if is_possible { Ok(shape) } else { Err(GraphError::Damaged("its header contradicts itself")) }
+}
+
+fn word_at(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    header[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn long_at(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}

@@ -1,0 +1,203 @@
+//! Tests of `index/graph`.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::index::flat::{Queries, scan};
+use crate::index::{Hit, TopK};
+use crate::types::{Bitmap, Metric};
+
+const DIM: usize = 40;
+const ROWS: usize = 3000;
+const ROTATION_OFFSET: usize = 128;
+
+/// Points around 30 centres, seeded.
+fn vectors(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let centre = |cluster: u64, at: u64| (space::mix(cluster * 1000 + at) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    let noise =
+        |row: u64, at: u64| (space::mix(seed ^ space::mix(row * 4096 + at)) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let at = |index: usize| ((index / dim) as u64, (index % dim) as u64);
+    (0..rows * dim).map(at).map(|(row, at)| centre(space::mix(row ^ seed) % 30, at) + noise(row, at)).collect()
+}
+
+fn bytes_of(values: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}
+
+fn image(parameters: BuildParameters, values: &[f32]) -> Vec<u8> {
+    let builder = Builder::new(parameters, values, &|_| ()).unwrap();
+    let mut image = vec![0; builder.image_bytes().unwrap()];
+    builder.build(&mut image).unwrap();
+    image
+}
+
+fn exact(metric: Metric, dim: usize, values: &[f32], query: &[f32], filter: Option<&Bitmap>) -> Vec<Hit> {
+    let queries = Queries { dim, metric, values: query.to_vec() };
+    let mut tops = [TopK::new(10)];
+    scan(&queries, bytes_of(values), 0..values.len() / dim, filter, None, 0, &mut tops);
+    let [top] = tops;
+    top.into_sorted()
+}
+
+fn found(graph: &Graph<'_>, query: &[f32], ef: usize, filter: Option<&Bitmap>, source: Option<&[u8]>) -> Vec<Hit> {
+    let mut top = TopK::new(10);
+    let parameters = SearchParameters { k: 10, ef, filter, source, file_index: 0 };
+    graph.search(query, parameters, &mut Scratch::new(), &mut top).unwrap();
+    top.into_sorted()
+}
+
+/// Recall@10 of 50 unseen queries; hits that both found have the same distance up to rounding.
+fn recall(metric: Metric, filter: Option<&Bitmap>, with_source: bool, ef: usize) -> f64 {
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters::new(metric, DIM), &values);
+    let graph = Graph::open(&image).unwrap();
+    graph.verify().unwrap();
+    let source = with_source.then_some(bytes_of(&values));
+    let mut shared = 0;
+    for query in vectors(50, DIM, 2).chunks_exact(DIM) {
+        let truth = exact(metric, DIM, &values, query, filter);
+        for hit in found(&graph, query, ef, filter, source) {
+            if let Some(true_hit) = truth.iter().find(|other| other.row == hit.row) {
+                shared += 1;
+                if with_source {
+                    assert!((true_hit.distance - hit.distance).abs() <= 1e-5 * hit.distance.abs().max(1.0));
+                }
+            }
+        }
+    }
+    f64::from(shared) / 500.0
+}
+
+#[test]
+fn every_metric_finds_the_nearest() {
+    for metric in [Metric::L2, Metric::Cosine, Metric::Ip] {
+        let recall = recall(metric, None, true, 120);
+        assert!(recall >= 0.95, "{metric:?}: {recall}");
+    }
+}
+
+#[test]
+fn eight_bit_distances_alone_find_most_of_the_nearest() {
+    let recall = recall(Metric::L2, None, false, 120);
+    assert!(recall >= 0.9, "{recall}");
+}
+
+#[test]
+fn a_filter_is_obeyed_and_costs_no_recall() {
+    let mut filter = Bitmap::zeros(ROWS);
+    (0..ROWS).step_by(3).for_each(|row| filter.set(row, true));
+    let recall = recall(Metric::L2, Some(&filter), true, 200);
+    assert!(recall >= 0.95, "{recall}");
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters { rounds: 0, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let graph = Graph::open(&image).unwrap();
+    assert!(found(&graph, &values[..DIM], 100, Some(&filter), None).iter().all(|hit| hit.row % 3 == 0));
+}
+
+#[test]
+fn threads_change_nothing_in_the_image() {
+    let values = vectors(1500, DIM, 3);
+    let with = |threads| image(BuildParameters { threads, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let one = with(1);
+    assert!(one == with(3));
+    let other = BuildParameters { seed: 2, ..BuildParameters::new(Metric::L2, DIM) };
+    assert!(one != image(other, &values));
+}
+
+#[test]
+fn few_and_equal_vectors_can_be_searched() {
+    for rows in [1, 2, 31, 33, 200] {
+        for values in [vectors(rows, 3, 1), vec![0.0; rows * 3], vec![7.5; rows * 3]] {
+            for metric in [Metric::L2, Metric::Cosine, Metric::Ip] {
+                let image = image(BuildParameters::new(metric, 3), &values);
+                let hits = found(&Graph::open(&image).unwrap(), &[1.0, 2.0, 3.0], 64, None, Some(bytes_of(&values)));
+                assert!(!hits.is_empty() && hits.iter().all(|hit| (hit.row as usize) < rows), "{rows} {metric:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn progress_reaches_every_row_of_every_stage() {
+    let values = vectors(500, 8, 1);
+    let seen = Mutex::new(Vec::new());
+    let report = |progress: Progress| {
+        if progress.done == progress.row_count {
+            seen.lock().unwrap().push(progress.stage);
+        }
+    };
+    let parameters = BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, 8) };
+    let builder = Builder::new(parameters, &values, &report).unwrap();
+    let mut image = vec![0; builder.image_bytes().unwrap()];
+    builder.build(&mut image).unwrap();
+    let stages = seen.into_inner().unwrap();
+    assert_eq!(stages, [Stage::Quantise, Stage::Partition, Stage::Link(0), Stage::Search(0), Stage::Link(1)]);
+}
+
+#[test]
+fn what_is_no_vector_is_refused() {
+    let parameters = BuildParameters::new(Metric::L2, 4);
+    for values in [vec![], vec![1.0; 5], vec![f32::NAN; 4], vec![f32::INFINITY; 8]] {
+        assert!(Builder::new(parameters, &values, &|_| ()).is_err());
+    }
+}
+
+#[test]
+fn a_search_that_does_not_fit_is_refused() {
+    let values = vectors(100, 8, 1);
+    let image = image(BuildParameters::new(Metric::L2, 8), &values);
+    let graph = Graph::open(&image).unwrap();
+    let search = |query: &[f32], filter: Option<&Bitmap>, source: Option<&[u8]>| {
+        let parameters = SearchParameters { k: 1, ef: 1, filter, source, file_index: 0 };
+        graph.search(query, parameters, &mut Scratch::new(), &mut TopK::new(1))
+    };
+    assert!(search(&[0.0; 7], None, None).is_err());
+    assert!(search(&[0.0; 8], Some(&Bitmap::ones(99)), None).is_err());
+    assert!(search(&[0.0; 8], None, Some(&bytes_of(&values)[..3100])).is_err());
+    assert!(search(&[f32::NAN; 8], None, Some(bytes_of(&values))).is_ok());
+}
+
+#[test]
+fn every_flipped_header_byte_and_every_truncation_is_found() {
+    let values = vectors(50, 8, 1);
+    let image = image(BuildParameters::new(Metric::L2, 8), &values);
+    for at in 0..ROTATION_OFFSET {
+        let mut damaged = image.clone();
+        damaged[at] ^= 0x10;
+        assert!(Graph::open(&damaged).is_err(), "byte {at}");
+    }
+    for length in (0..image.len()).step_by(61) {
+        assert!(Graph::open(&image[..length]).is_err(), "length {length}");
+    }
+    let mut long = image.clone();
+    long.push(0);
+    assert!(Graph::open(&long).is_err());
+}
+
+#[test]
+fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm() {
+    let values = vectors(300, 8, 1);
+    let whole = image(BuildParameters::new(Metric::L2, 8), &values);
+    for seed in 0..60u64 {
+        let mut damaged = whole.clone();
+        let count = if seed < 30 { 1 } else { damaged.len() };
+        for index in 0..count as u64 {
+            let random = space::mix(seed << 32 | index);
+            let at = ROTATION_OFFSET + (random >> 8) as usize % (damaged.len() - ROTATION_OFFSET);
+            damaged[at] = damaged[at].wrapping_add(random as u8 | 1);
+        }
+        let graph = Graph::open(&damaged).unwrap();
+        assert!(graph.verify().is_err());
+        for source in [None, Some(bytes_of(&values))] {
+            let hits = found(&graph, &values[..8], 50, None, source);
+            assert!(hits.iter().all(|hit| hit.row < 300));
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn bytes_that_are_no_image_do_not_open(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        proptest::prop_assert!(Graph::open(&bytes).is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! AVX2 over codes: half a chunk per register.
+
+use std::arch::x86_64::*;
+
+use super::codes::{CHUNK_BYTES, CHUNKS_PER_FLUSH, NeighbourCodes, QueryTable};
+
+/// # Safety
+/// The CPU has AVX2; both have the same length, a multiple of 32.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn dot(left: &[i8], right: &[i8]) -> i32 {
+    let mut sum = _mm256_setzero_si256();
+    for at in (0..left.len()).step_by(16) {
+        // SAFETY: 16 bytes from `at` lie in both.
+        let (left, right) =
+            unsafe { (_mm_loadu_si128(left.as_ptr().add(at).cast()), _mm_loadu_si128(right.as_ptr().add(at).cast())) };
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(left), _mm256_cvtepi8_epi16(right)));
+    }
+    reduce(sum)
+}
+
+/// # Safety
+/// The CPU has AVX2; both have the same length, a multiple of 32.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
+    let mut sum = _mm256_setzero_si256();
+    for at in (0..code.len()).step_by(16) {
+        // SAFETY: 16 elements from `at` lie in both.
+        let (code, query) = unsafe {
+            (_mm_loadu_si128(code.as_ptr().add(at).cast()), _mm256_loadu_si256(query.as_ptr().add(at).cast()))
+        };
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(code), query));
+    }
+    reduce(sum)
+}
+
+#[target_feature(enable = "avx2")]
+fn reduce(sum: __m256i) -> i32 {
+    let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+    let quarter = _mm_add_epi32(half, _mm_shuffle_epi32::<0b0100_1110>(half));
+    _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32::<0b1011_0001>(quarter)))
+}
+
+/// # Safety
+/// The CPU has AVX2; codes and entries have the same length, whole chunks.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn estimate(
+    neighbours: NeighbourCodes<'_>,
+    table: QueryTable<'_>,
+    bound: f32,
+    out: &mut [f32; 32],
+) -> u32 {
+    let nibble = _mm256_set1_epi8(15);
+    let mut totals = [_mm256_setzero_si256(); 4];
+    let flush_bytes = CHUNKS_PER_FLUSH * CHUNK_BYTES;
+    for first in (0..neighbours.codes.len()).step_by(flush_bytes) {
+        let mut sums = [_mm256_setzero_si256(); 4];
+        for at in (first..neighbours.codes.len().min(first + flush_bytes)).step_by(CHUNK_BYTES / 2) {
+            // SAFETY: half a chunk from `at` lies in both.
+            let (codes, entries) = unsafe {
+                (
+                    _mm256_loadu_si256(neighbours.codes.as_ptr().add(at).cast()),
+                    _mm256_loadu_si256(table.entries.as_ptr().add(at).cast()),
+                )
+            };
+            let low = _mm256_shuffle_epi8(entries, _mm256_and_si256(codes, nibble));
+            let high = _mm256_shuffle_epi8(entries, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
+            // The first of each pair sums even bytes with the odd ones above them, which are subtracted in the end.
+            sums[0] = _mm256_add_epi16(sums[0], low);
+            sums[1] = _mm256_add_epi16(sums[1], _mm256_srli_epi16::<8>(low));
+            sums[2] = _mm256_add_epi16(sums[2], high);
+            sums[3] = _mm256_add_epi16(sums[3], _mm256_srli_epi16::<8>(high));
+        }
+        let (low, high) = (widened(sums[0], sums[1]), widened(sums[2], sums[3]));
+        for (total, sums) in totals.iter_mut().zip([low[0], low[1], high[0], high[1]]) {
+            *total = _mm256_add_epi32(*total, sums);
+        }
+    }
+    let mut below = 0;
+    for (quarter, sums) in totals.into_iter().enumerate() {
+        // SAFETY: 8 floats of 32 from `quarter * 8` lie in each.
+        let (addends, factors) = unsafe {
+            (
+                _mm256_loadu_ps(neighbours.addends.as_ptr().add(quarter * 32).cast()),
+                _mm256_loadu_ps(neighbours.factors.as_ptr().add(quarter * 32).cast()),
+            )
+        };
+        let scaled = _mm256_mul_ps(_mm256_set1_ps(table.scale), _mm256_cvtepi32_ps(sums));
+        let product = _mm256_mul_ps(factors, _mm256_add_ps(scaled, _mm256_set1_ps(table.offset)));
+        let distances = _mm256_sub_ps(_mm256_add_ps(_mm256_set1_ps(table.base), addends), product);
+        let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(distances, _mm256_set1_ps(bound)));
+        below |= (mask as u32) << (quarter * 8);
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(quarter * 8), distances) };
+    }
+    below
+}
+
+/// Sums over both 128-bit lanes of neighbours 0-7 and 8-15, in order, from sums of even (with odd above) and odd bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widened(mixed: __m256i, odd: __m256i) -> [__m256i; 2] {
+    let even = _mm256_sub_epi16(mixed, _mm256_slli_epi16::<8>(odd));
+    [_mm256_unpacklo_epi16(even, odd), _mm256_unpackhi_epi16(even, odd)].map(|lanes| {
+        _mm256_add_epi32(
+            _mm256_cvtepu16_epi32(_mm256_castsi256_si128(lanes)),
+            _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(lanes)),
+        )
+    })
+}

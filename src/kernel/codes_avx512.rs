@@ -1,0 +1,108 @@
+//! AVX-512 over codes: a chunk of 16 dimensions of 32 neighbours per register.
+
+use std::arch::x86_64::*;
+
+use super::codes::{CHUNK_BYTES, CHUNKS_PER_FLUSH, NeighbourCodes, QueryTable};
+
+/// # Safety
+/// The CPU has AVX-512 F, BW, DQ, VL; both have the same length, a multiple of 32.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn dot(left: &[i8], right: &[i8]) -> i32 {
+    let mut sum = _mm512_setzero_si512();
+    for at in (0..left.len()).step_by(32) {
+        // SAFETY: 32 bytes from `at` lie in both.
+        let (left, right) = unsafe {
+            (_mm256_loadu_si256(left.as_ptr().add(at).cast()), _mm256_loadu_si256(right.as_ptr().add(at).cast()))
+        };
+        let products = _mm512_madd_epi16(_mm512_cvtepi8_epi16(left), _mm512_cvtepi8_epi16(right));
+        sum = _mm512_add_epi32(sum, products);
+    }
+    _mm512_reduce_add_epi32(sum)
+}
+
+/// # Safety
+/// The CPU has AVX-512 F, BW, DQ, VL; both have the same length, a multiple of 32.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
+    let mut sum = _mm512_setzero_si512();
+    for at in (0..code.len()).step_by(32) {
+        // SAFETY: 32 elements from `at` lie in both.
+        let (code, query) = unsafe {
+            (_mm256_loadu_si256(code.as_ptr().add(at).cast()), _mm512_loadu_si512(query.as_ptr().add(at).cast()))
+        };
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_cvtepi8_epi16(code), query));
+    }
+    _mm512_reduce_add_epi32(sum)
+}
+
+/// # Safety
+/// The CPU has AVX-512 F, BW, DQ, VL; codes and entries have the same length, whole chunks.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn estimate(
+    neighbours: NeighbourCodes<'_>,
+    table: QueryTable<'_>,
+    bound: f32,
+    out: &mut [f32; 32],
+) -> u32 {
+    let nibble = _mm512_set1_epi8(15);
+    let mut low_sums = _mm512_setzero_si512();
+    let mut high_sums = _mm512_setzero_si512();
+    let flush_bytes = CHUNKS_PER_FLUSH * CHUNK_BYTES;
+    for first in (0..neighbours.codes.len()).step_by(flush_bytes) {
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for at in (first..neighbours.codes.len().min(first + flush_bytes)).step_by(CHUNK_BYTES) {
+            // SAFETY: a whole chunk from `at` lies in both.
+            let (codes, entries) = unsafe {
+                (
+                    _mm512_loadu_si512(neighbours.codes.as_ptr().add(at).cast()),
+                    _mm512_loadu_si512(table.entries.as_ptr().add(at).cast()),
+                )
+            };
+            let low = _mm512_shuffle_epi8(entries, _mm512_and_si512(codes, nibble));
+            let high = _mm512_shuffle_epi8(entries, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble));
+            // The first of each pair sums even bytes with the odd ones above them, which are subtracted in the end.
+            sums[0] = _mm512_add_epi16(sums[0], low);
+            sums[1] = _mm512_add_epi16(sums[1], _mm512_srli_epi16::<8>(low));
+            sums[2] = _mm512_add_epi16(sums[2], high);
+            sums[3] = _mm512_add_epi16(sums[3], _mm512_srli_epi16::<8>(high));
+        }
+        low_sums = _mm512_add_epi32(low_sums, widened(sums[0], sums[1]));
+        high_sums = _mm512_add_epi32(high_sums, widened(sums[2], sums[3]));
+    }
+    let mut below = 0;
+    for (half, sums) in [low_sums, high_sums].into_iter().enumerate() {
+        // SAFETY: 16 floats of 32 from `half * 16` lie in each.
+        let (addends, factors) = unsafe {
+            (
+                _mm512_loadu_ps(neighbours.addends.as_ptr().add(half * 64).cast()),
+                _mm512_loadu_ps(neighbours.factors.as_ptr().add(half * 64).cast()),
+            )
+        };
+        let scaled = _mm512_mul_ps(_mm512_set1_ps(table.scale), _mm512_cvtepi32_ps(sums));
+        let product = _mm512_mul_ps(factors, _mm512_add_ps(scaled, _mm512_set1_ps(table.offset)));
+        let distances = _mm512_sub_ps(_mm512_add_ps(_mm512_set1_ps(table.base), addends), product);
+        below |= u32::from(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(distances, _mm512_set1_ps(bound))) << (half * 16);
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(half * 16), distances) };
+    }
+    below
+}
+
+/// Sums over the four 128-bit lanes of sixteen neighbours, in order, from sums of even (with odd above) and odd bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn widened(mixed: __m512i, odd: __m512i) -> __m512i {
+    let even = _mm512_sub_epi16(mixed, _mm512_slli_epi16::<8>(odd));
+    // Interleaving puts neighbours 0-7 and 8-15 of every lane in order.
+    let first = _mm512_unpacklo_epi16(even, odd);
+    let second = _mm512_unpackhi_epi16(even, odd);
+    let of_eight = |lanes: __m512i| {
+        let add = |left, right| _mm256_add_epi32(left, right);
+        let quarter = |part: __m128i| _mm256_cvtepu16_epi32(part);
+        add(
+            add(quarter(_mm512_extracti32x4_epi32::<0>(lanes)), quarter(_mm512_extracti32x4_epi32::<1>(lanes))),
+            add(quarter(_mm512_extracti32x4_epi32::<2>(lanes)), quarter(_mm512_extracti32x4_epi32::<3>(lanes))),
+        )
+    };
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(of_eight(first)), of_eight(second))
+}
