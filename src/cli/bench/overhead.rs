@@ -1,0 +1,114 @@
+//! What is around a search: CPU time of the gateway per request, and the way through the slots.
+
+use std::time::Instant;
+
+use super::Bench;
+use super::data::Set;
+use super::load::{cells, server_with};
+use super::report::{Report, median, microseconds, percentile};
+use super::requests;
+use super::worker::{self, Options, QUERY_RANGE, Way, Worker};
+use crate::cli::temporary_server::TemporaryServer;
+use crate::config::ServerConfig;
+use crate::ipc::control::Role;
+use crate::ipc::method::Method;
+use crate::reader::Reader;
+use crate::searcher;
+use crate::sys::procfs;
+use crate::types::{Error, Result};
+
+const SET: Set = Set::Small;
+const CONNECTIONS: [usize; 3] = [1, 4, 16];
+const SECONDS: f64 = 2.0;
+/// Round trips of one measurement of the slots.
+const TRIPS: u64 = 20_000;
+
+/// Measures the gateway, then the slots.
+pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    let server = server_with(bench, SET, 2)?;
+    gateway(bench, &server, report)?;
+    slots(bench, &server, report)
+}
+
+fn gateway(bench: &Bench, server: &TemporaryServer, report: &mut Report) -> Result<()> {
+    let pid = cells(server)?.iter().find(|cell| cell.role == Role::Gateway).map(|cell| cell.pid);
+    let pid = pid.ok_or_else(|| Error::internal("the server has no gateway"))?;
+    let mut measured: [Vec<(f64, f64, f64)>; 3] = Default::default();
+    let mut first_query = 0;
+    for _ in 0..bench.repeats {
+        for (connections, measured) in CONNECTIONS.into_iter().zip(&mut measured) {
+            let mut client = Worker::start(&Options {
+                way: Way::Grpc,
+                target: server.address.clone(),
+                set: SET,
+                readers: connections,
+                first_query,
+                seconds: SECONDS,
+            })?;
+            first_query += connections as u64 * QUERY_RANGE;
+            let before = procfs::run_time_ns(pid).map_err(|error| Error::io("read the gateway's CPU time", &error))?;
+            client.go()?;
+            let outcome = client.outcome()?;
+            let after = procfs::run_time_ns(pid).map_err(|error| Error::io("read the gateway's CPU time", &error))?;
+            let (count, mut times) = (outcome.times_ns.len() as f64, outcome.times_ns);
+            times.sort_unstable();
+            let cpu = after.saturating_sub(before) as f64 / count.max(1.0);
+            measured.push((cpu, count / outcome.seconds, percentile(&times, 0.5) as f64));
+        }
+    }
+    let rows = CONNECTIONS.into_iter().zip(measured).map(|(connections, measured)| {
+        let middle = |number: fn(&(f64, f64, f64)) -> f64| median(measured.iter().map(number).collect());
+        vec![
+            connections.to_string(),
+            microseconds(middle(|run| run.0) as u64),
+            format!("{:.0}", middle(|run| run.1)),
+            microseconds(middle(|run| run.2) as u64),
+        ]
+    });
+    let title = format!("CPU time of the gateway per search ({}, aim 60 us)", SET.name());
+    report.add(&title, &["connections", "gateway us/request", "searches/s", "p50 us"], rows.collect());
+    Ok(())
+}
+
+/// The same searches in this process, as a searcher handles them, and through the slots to another process.
+fn slots(bench: &Bench, server: &TemporaryServer, report: &mut Report) -> Result<()> {
+    let data_dir = server.data_dir.display().to_string();
+    let served = super::pool::ServedPool::start(&data_dir, 1)?;
+    let reader = Reader::attach(&data_dir)?;
+    let config = ServerConfig::default();
+    let mut medians: [Vec<f64>; 3] = Default::default();
+    let mut first_query = 1 << 32;
+    for _ in 0..=bench.repeats {
+        let mut times: [Vec<u64>; 3] = Default::default();
+        for query in first_query..first_query + TRIPS {
+            let body = requests::search(SET, query);
+            let mut lap = Instant::now();
+            let mut note = |place: usize| {
+                times[place].push(lap.elapsed().as_nanos() as u64);
+                lap = Instant::now();
+            };
+            worker::search_attached(&reader, SET, query)?;
+            note(0);
+            std::hint::black_box(searcher::answer(&reader, &config, "default", Method::Search, &body));
+            note(1);
+            std::hint::black_box(served.call(&body)?);
+            note(2);
+        }
+        first_query += TRIPS;
+        for (times, medians) in times.iter_mut().zip(&mut medians) {
+            times.sort_unstable();
+            medians.push(percentile(times, 0.5) as f64);
+        }
+    }
+    // The first round warmed up.
+    let [attached, handled, pooled] = medians.map(|medians| median(medians[1..].to_vec()));
+    let row = |name: &str, ns: f64| vec![name.to_owned(), microseconds(ns.max(0.0) as u64)];
+    let rows = vec![
+        row("search in this process (attach)", attached),
+        row("request decoded, searched, reply encoded, in this process", handled),
+        row("the same through the slots, by another process", pooled),
+        row("slots alone: the difference of the last two (aim 10 us)", pooled - handled),
+    ];
+    report.add(&format!("one search at a time ({}), p50", SET.name()), &["way", "us"], rows);
+    Ok(())
+}
