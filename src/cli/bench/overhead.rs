@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Bench;
 use super::data::Set;
 use super::load::{cells, server_with};
+use super::pool::{self, ServedPool};
 use super::report::{Report, median, microseconds, percentile};
 use super::requests;
 use super::worker::{self, Options, QUERY_RANGE, Way, Worker};
@@ -70,45 +71,64 @@ fn gateway(bench: &Bench, server: &TemporaryServer, report: &mut Report) -> Resu
     Ok(())
 }
 
+/// Medians of one round, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    attached: f64,
+    handled: f64,
+    pooled: f64,
+    busy: f64,
+    bare: f64,
+}
+
 /// The same searches in this process, as a searcher handles them, and through the slots to another process.
 fn slots(bench: &Bench, server: &TemporaryServer, report: &mut Report) -> Result<()> {
     let data_dir = server.data_dir.display().to_string();
-    let served = super::pool::ServedPool::start(&data_dir, 1)?;
+    let served = ServedPool::start(&data_dir, 1)?;
     let reader = Reader::attach(&data_dir)?;
-    let config = ServerConfig::default();
-    let mut medians: [Vec<f64>; 3] = Default::default();
-    let mut first_query = 1 << 32;
-    for _ in 0..=bench.repeats {
-        let mut times: [Vec<u64>; 3] = Default::default();
-        for query in first_query..first_query + TRIPS {
-            let body = requests::search(SET, query);
-            let mut lap = Instant::now();
-            let mut note = |place: usize| {
-                times[place].push(lap.elapsed().as_nanos() as u64);
-                lap = Instant::now();
-            };
-            worker::search_attached(&reader, SET, query)?;
-            note(0);
-            std::hint::black_box(searcher::answer(&reader, &config, "default", Method::Search, &body));
-            note(1);
-            std::hint::black_box(served.call(&body)?);
-            note(2);
-        }
-        first_query += TRIPS;
-        for (times, medians) in times.iter_mut().zip(&mut medians) {
-            times.sort_unstable();
-            medians.push(percentile(times, 0.5) as f64);
-        }
+    let mut rounds = Vec::new();
+    // The first round warms up.
+    for round in 0..=bench.repeats as u64 {
+        rounds.push(measure_slots(&reader, &served, (1 << 32) + round * TRIPS)?);
     }
-    // The first round warmed up.
-    let [attached, handled, pooled] = medians.map(|medians| median(medians[1..].to_vec()));
-    let row = |name: &str, ns: f64| vec![name.to_owned(), microseconds(ns.max(0.0) as u64)];
+    let middle = |number: fn(&Round) -> f64| median(rounds[1..].iter().map(number).collect());
+    let row = |name: &str, ns: f64| vec![name.to_owned(), format!("{:.1}", ns / 1e3)];
     let rows = vec![
-        row("search in this process (attach)", attached),
-        row("request decoded, searched, reply encoded, in this process", handled),
-        row("the same through the slots, by another process", pooled),
-        row("slots alone: the difference of the last two (aim 10 us)", pooled - handled),
+        row("search in this process (attach)", middle(|round| round.attached)),
+        row("request decoded, searched, reply encoded, in this process", middle(|round| round.handled)),
+        row("the same by another process, 32 under way: time per request", middle(|round| round.busy)),
+        row("slots alone, busy: the difference (aim 10 us)", middle(|round| round.busy - round.handled)),
+        row("the same by another process, one at a time, both sleep meanwhile", middle(|round| round.pooled)),
+        row("two bare processes that wake each other", middle(|round| round.bare)),
+        row("slots alone, one at a time: beyond these wake-ups", middle(|r| r.pooled - r.handled - r.bare)),
     ];
-    report.add(&format!("one search at a time ({}), p50", SET.name()), &["way", "us"], rows);
+    report.add(&format!("a search through the slots ({}), p50", SET.name()), &["way", "us"], rows);
     Ok(())
+}
+
+fn measure_slots(reader: &Reader, served: &ServedPool, first_query: u64) -> Result<Round> {
+    let config = ServerConfig::default();
+    let mut times: [Vec<u64>; 3] = Default::default();
+    let mut bodies = Vec::new();
+    for query in first_query..first_query + TRIPS {
+        let body = requests::search(SET, query);
+        let mut lap = Instant::now();
+        let mut note = |place: usize| {
+            times[place].push(lap.elapsed().as_nanos() as u64);
+            lap = Instant::now();
+        };
+        worker::search_attached(reader, SET, query)?;
+        note(0);
+        std::hint::black_box(searcher::answer(reader, &config, "default", Method::Search, &body));
+        note(1);
+        std::hint::black_box(served.call(&body)?);
+        note(2);
+        bodies.push(body);
+    }
+    let [attached, handled, pooled] = times.map(|mut times| {
+        times.sort_unstable();
+        percentile(&times, 0.5) as f64
+    });
+    let busy = pool::busy_trip(served, &bodies)?;
+    Ok(Round { attached, handled, pooled, busy, bare: pool::bare_trip(TRIPS)? as f64 })
 }

@@ -1,10 +1,12 @@
 //! A slot pool without a gateway: forked processes answer as searchers do, this process is the client.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::data::Set;
+use super::report::percentile;
 use super::requests;
 use super::worker::{CHECKED, Options, Outcome, hand_over, wait_for_start};
 use crate::config::ServerConfig;
@@ -16,6 +18,9 @@ use crate::searcher;
 use crate::sys::eventfd;
 use crate::sys::process::{self, ChildProcess, Forked};
 use crate::types::{Error, Result};
+
+/// Requests under way at once when the server shall never sleep.
+const UNDER_WAY: usize = 32;
 
 /// A pool with its servers; they end when this is dropped.
 pub(super) struct ServedPool {
@@ -101,6 +106,70 @@ fn serve(files: &PoolFiles, claimant: u32, data_dir: &str) -> Result<()> {
         let Some(header) = claim.header() else { continue };
         let reply = searcher::answer(&reader, &config, &header.database, header.method, claim.body());
         claim.reply(&reply);
+    }
+}
+
+/// Two processes that do nothing but wake each other, as client and server of a pool do: the least a trip can take here.
+/// Nanoseconds of the median trip.
+pub(super) fn bare_trip(trips: u64) -> Result<u64> {
+    let kernel = |error| Error::io("make an event counter", &error);
+    let (work, done) = (eventfd::semaphore().map_err(kernel)?, eventfd::counter().map_err(kernel)?);
+    let child = match process::fork("shoal-bench: echo").map_err(|error| Error::io("fork", &error))? {
+        Forked::Child => echo(&work, &done),
+        Forked::Parent(child) => child,
+    };
+    let mut times = Vec::new();
+    for _ in 0..trips {
+        let before = Instant::now();
+        eventfd::add(&work, 1);
+        while eventfd::take(&done).is_none() {
+            let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        }
+        times.push(before.elapsed().as_nanos() as u64);
+    }
+    child.kill();
+    child.wait();
+    times.sort_unstable();
+    Ok(percentile(&times, 0.5))
+}
+
+fn echo(work: &OwnedFd, done: &OwnedFd) -> ! {
+    let Some(sleeper) = eventfd::counter().ok().and_then(|own| eventfd::Sleeper::new(work, &own).ok()) else {
+        std::process::exit(1)
+    };
+    loop {
+        while eventfd::take(work).is_none() {
+            sleeper.sleep(None);
+        }
+        eventfd::add(done, 1);
+    }
+}
+
+/// Sends `bodies` with many under way, so that the server never sleeps; nanoseconds per request.
+pub(super) fn busy_trip(served: &ServedPool, bodies: &[Vec<u8>]) -> Result<f64> {
+    let started = Instant::now();
+    let mut under_way: Vec<Ticket> = Vec::new();
+    let mut bodies_left = bodies.iter();
+    loop {
+        while under_way.len() < UNDER_WAY
+            && let Some(body) = bodies_left.next()
+        {
+            under_way.push(served.submit(body)?);
+        }
+        if under_way.is_empty() {
+            return Ok(started.elapsed().as_nanos() as f64 / bodies.len() as f64);
+        }
+        let before = under_way.len();
+        let mut waiting = Vec::with_capacity(before);
+        for ticket in under_way {
+            if served.poll(ticket)?.is_none() {
+                waiting.push(ticket);
+            }
+        }
+        under_way = waiting;
+        if under_way.len() == before {
+            served.wait();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the acknowledgement of a row to the moment another process sees it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Bench;
 use super::data::Set;
@@ -16,16 +17,30 @@ use crate::types::{Error, Metric, Result};
 const SET: Set = Set::Small;
 /// Rows of a batch of the client that gives the server something to merge, and the first of its keys.
 const LOAD_ROWS: usize = 500;
+/// Batches come this far apart: 20,000 rows/s, which leaves the machine room to answer others.
+const LOAD_PACE: Duration = Duration::from_millis(25);
 const LOAD_KEYS_FROM: i64 = 1 << 40;
 
-/// Measures on a quiet server and on one that merges all the time.
+/// What goes on besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// Nothing.
+    Quiet,
+    /// Another client inserts at a steady pace; files are flushed and merged all the time.
+    Merging,
+    /// Another client inserts as fast as it can.
+    Flooded,
+}
+
+/// Measures on a quiet server, on one that merges all the time, and on one that is given more than it can do.
 pub(super) fn run(bench: &Bench, row_count: usize, report: &mut Report) -> Result<()> {
     let mut rows = Vec::new();
-    for (name, is_merging) in [("quiet", false), ("merging", true)] {
-        for _ in 0..bench.repeats {
-            rows.push(measure(bench, name, is_merging, row_count)?);
+    for _ in 0..bench.repeats {
+        for load in [Load::Quiet, Load::Merging, Load::Flooded] {
+            rows.push(measure(bench, load, row_count)?);
         }
     }
+    rows.sort_by(|a, b| b[0].cmp(&a[0]));
     let header = [
         "server",
         "rows",
@@ -42,8 +57,8 @@ pub(super) fn run(bench: &Bench, row_count: usize, report: &mut Report) -> Resul
     Ok(())
 }
 
-fn measure(bench: &Bench, name: &str, is_merging: bool, row_count: usize) -> Result<Vec<String>> {
-    let interval = if is_merging { "50ms" } else { "1s" };
+fn measure(bench: &Bench, load: Load, row_count: usize) -> Result<Vec<String>> {
+    let interval = if load == Load::Quiet { "1s" } else { "50ms" };
     let server = bench.server(&["--searchers", "1", "--auto-flush-interval", interval])?;
     let runtime = runtime()?;
     let mut client = runtime.block_on(requests::connect(&server.address))?;
@@ -59,10 +74,11 @@ fn measure(bench: &Bench, name: &str, is_merging: bool, row_count: usize) -> Res
     watcher.go()?;
     let is_over = AtomicBool::new(false);
     let calls = std::thread::scope(|scope| {
-        let load = is_merging.then(|| scope.spawn(|| keep_inserting(&server, &is_over)));
+        let other = (load != Load::Quiet).then(|| scope.spawn(|| keep_inserting(&server, load, &is_over)));
         let calls = runtime.block_on(insert_rows(&mut client, row_count));
         is_over.store(true, Ordering::Release);
-        load.map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join)
+        other
+            .map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join)
             .map_err(|_| Error::internal("the client that loads the server panicked"))??;
         calls
     })?;
@@ -76,7 +92,7 @@ fn measure(bench: &Bench, name: &str, is_merging: bool, row_count: usize) -> Res
     lags.sort_unstable();
     times.sort_unstable();
     Ok(vec![
-        name.to_owned(),
+        format!("{load:?}").to_lowercase(),
         row_count.to_string(),
         writer_gauge(&server, Gauge::Flushes)?.to_string(),
         writer_gauge(&server, Gauge::Merges)?.to_string(),
@@ -103,7 +119,7 @@ async fn insert_rows(client: &mut crate::gateway::client::Client, row_count: usi
 }
 
 /// Inserts batches until told to stop.
-fn keep_inserting(server: &TemporaryServer, is_over: &AtomicBool) -> Result<()> {
+fn keep_inserting(server: &TemporaryServer, load: Load, is_over: &AtomicBool) -> Result<()> {
     let vectors = SET.vectors(0, LOAD_ROWS);
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -113,6 +129,9 @@ fn keep_inserting(server: &TemporaryServer, is_over: &AtomicBool) -> Result<()> 
             let body = requests::insert(key, vectors.clone(), SET.dim());
             requests::check_inserted(&requests::send(&mut client, "Insert", body).await?)?;
             key += LOAD_ROWS as i64;
+            if load == Load::Merging {
+                tokio::time::sleep(LOAD_PACE).await;
+            }
         }
         Ok(())
     })
