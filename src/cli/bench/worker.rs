@@ -23,6 +23,10 @@ pub(super) const QUERY_RANGE: u64 = 1 << 24;
 /// A watcher that saw nothing for so long gives up.
 const WATCH_MAX: Duration = Duration::from_secs(30);
 
+/// How often a watcher looks. One that never sleeps uses up its share of a busy machine's time, and is then itself kept
+/// waiting for milliseconds: that would be measured instead.
+const LOOK_AGAIN: Duration = Duration::from_micros(20);
+
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Way {
@@ -175,7 +179,7 @@ fn watch(options: &Options) -> Result<()> {
     while outcome.times_ns.len() < key_count && progress.elapsed() < WATCH_MAX {
         let visible = reader.visible()?;
         if visible == seen {
-            std::hint::spin_loop();
+            std::thread::sleep(LOOK_AGAIN);
             continue;
         }
         seen = visible;
