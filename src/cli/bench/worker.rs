@@ -187,7 +187,7 @@ fn watch(options: &Options) -> Result<()> {
         while outcome.times_ns.len() < key_count {
             let filter = format!("id == {}", outcome.times_ns.len());
             let request = QueryRequest { filter, limit: Some(1), ..QueryRequest::default() };
-            if reader.query("default", COLLECTION, &request)?.keys.len() == 0 {
+            if reader.query("default", COLLECTION, &request)?.keys.is_empty() {
                 break;
             }
             outcome.times_ns.push(clock::monotonic_ns());
