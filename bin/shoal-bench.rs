@@ -1,3 +1,7 @@
-//! Measures ShoalDB.
+//! Measures ShoalDB: real servers, real reader processes, one question per command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shoaldb::cli::bench::run()
+}

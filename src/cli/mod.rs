@@ -1,12 +1,14 @@
 //! The command line: what `shoal` understands, and how errors become exit codes. Start at `Command`.
 //! Each command has a file of its own. Uses every folder below; `println!` belongs here and nowhere else.
 
+pub mod bench;
 mod demo;
 mod doctor;
 mod gc;
 mod serve;
 mod status;
 mod stop;
+mod temporary_server;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

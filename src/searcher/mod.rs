@@ -23,7 +23,9 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::config::ServerConfig;
 use crate::ipc::control::{Notice, Order, RoleContext};
+use crate::ipc::method::Method;
 use crate::ipc::pool::PoolServer;
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::reader::Reader;
@@ -67,6 +69,11 @@ pub fn run(context: RoleContext) -> ExitCode {
     serve(&server, &session, &cell, &is_stopping);
     tracing::info!(searcher = index, "stopped");
     ExitCode::SUCCESS
+}
+
+/// Answers one encoded request over an attached database: what a searcher does between a claim and its reply. For benches.
+pub fn answer(reader: &Reader, config: &ServerConfig, database: &str, method: Method, body: &[u8]) -> Vec<u8> {
+    requests::answer(&Session { reader, config, database }, method, body).body
 }
 
 /// The thread that follows the supervisor's orders.

@@ -51,6 +51,22 @@ fn parse_map(line: &str) -> Option<(u64, u64)> {
     Some((words.nth(3)?.parse().ok()?, length))
 }
 
+/// CPU time of a process so far in nanoseconds, all its threads, where the kernel keeps it; in ticks elsewhere.
+///
+/// # Errors
+/// When there is no such process.
+pub fn run_time_ns(pid: u32) -> io::Result<u64> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        sum += text.split_ascii_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+    }
+    match sum {
+        0 => Ok(u64::try_from(read(pid)?.cpu.as_nanos()).unwrap_or(u64::MAX)),
+        _ => Ok(sum),
+    }
+}
+
 /// Number of threads of this process.
 ///
 /// # Errors

@@ -59,7 +59,9 @@ pub fn merge_all(engine: &Engine, eagerness: Eagerness, only: Option<CollectionI
             Ok(()) => engine.count(Gauge::Merges, 1),
             Err(Failure { error, is_fatal: true }) => return Err(error),
             Err(Failure { error, .. }) => {
-                if !engine.is_stopping() {
+                // A collection that was dropped meanwhile took its files with it.
+                let is_dropped = lock(&engine.state).collection(job.collection).is_err();
+                if !engine.is_stopping() && !is_dropped {
                     tracing::warn!("merge in collection {} will be tried again: {error}", job.collection);
                 }
                 return Ok(());

@@ -3,18 +3,18 @@
 use half::f16;
 
 /// Dimensions of a word vector.
-pub(super) const DIM: usize = 50;
+pub(in crate::cli) const DIM: usize = 50;
 
 static WORDS: &str = include_str!("../../../data/glove-20k-words.txt");
 static VECTORS: &[u8] = include_bytes!("../../../data/glove-20k-50d.f16");
 
 /// The words, most frequent first; word i has vector i.
-pub(super) fn words() -> Vec<&'static str> {
+pub(in crate::cli) fn words() -> Vec<&'static str> {
     WORDS.lines().collect()
 }
 
 /// The vectors of words `from..to`, end to end.
-pub(super) fn vectors(from: usize, to: usize) -> Vec<f32> {
+pub(in crate::cli) fn vectors(from: usize, to: usize) -> Vec<f32> {
     VECTORS[from * DIM * 2..to * DIM * 2]
         .chunks_exact(2)
         .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32())

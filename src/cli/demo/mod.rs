@@ -1,8 +1,7 @@
 //! `shoal demo`: a real server on a temporary directory, a real data set, and a tour of what it does.
 //! Start at `tour.rs`. A client of the server like any other: it starts the binary and speaks gRPC.
 
-mod data;
-mod server;
+pub(super) mod data;
 mod tour;
 
 use std::process::ExitCode;

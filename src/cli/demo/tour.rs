@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::SEARCHERS;
 use super::data::{DIM, vectors, words};
-use super::server::DemoServer;
+use crate::cli::temporary_server::TemporaryServer;
 use crate::gateway::client::Client;
 use crate::ipc::control::Role;
 use crate::ipc::progress::ProgressBlock;
@@ -29,7 +29,7 @@ const CLIENTS: usize = 8;
 /// Runs the tour and, unless `exits` is set, waits for Ctrl-C.
 pub(super) async fn run(exits: bool) -> Result<()> {
     println!("Starting a server with {SEARCHERS} searchers on a temporary directory ...");
-    let mut server = DemoServer::start(SEARCHERS)?;
+    let mut server = start_server()?;
     let mut client = connect(&server.address).await?;
     let rate = load(&mut client).await?;
     println!("Loaded {} words of {DIM} dimensions at {rate:.0} rows/s.\n", words().len());
@@ -49,6 +49,12 @@ pub(super) async fn run(exits: bool) -> Result<()> {
         false => return Err(Error::internal("the demo's server did not end cleanly")),
     }
     Ok(())
+}
+
+fn start_server() -> Result<TemporaryServer> {
+    let program = std::env::current_exe().map_err(|error| Error::io("find this program", &error))?;
+    let options = ["--searchers", &SEARCHERS.to_string()];
+    TemporaryServer::start(&program, &std::env::temp_dir(), "demo", &options)
 }
 
 async fn connect(address: &str) -> Result<Client> {
@@ -218,7 +224,7 @@ async fn show_nearest(client: &mut Client) -> Result<()> {
 }
 
 /// A table of the server's processes and what their memory comes to.
-fn show_processes(server: &DemoServer) -> Result<()> {
+fn show_processes(server: &TemporaryServer) -> Result<()> {
     let instance = crate::cli::read_instance(&server.data_dir)?;
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY).set_header([
@@ -252,7 +258,7 @@ fn show_processes(server: &DemoServer) -> Result<()> {
 }
 
 /// Searches per second with 1, 2, ... searchers at work: the others are stopped (SIGSTOP) meanwhile.
-async fn measure(server: &DemoServer) -> Result<()> {
+async fn measure(server: &TemporaryServer) -> Result<()> {
     println!("Searches per second ({CLIENTS} at once, k = 10, {} rows scanned each):", words().len());
     let searchers = searcher_pids(server)?;
     let mut at_work = 1;
@@ -300,7 +306,7 @@ fn tell(pid: u32, command: process::Command) -> Result<()> {
     process::tell(pid, command).map_err(|error| Error::io(format_args!("signal searcher {pid}"), &error))
 }
 
-fn searcher_pids(server: &DemoServer) -> Result<Vec<u32>> {
+fn searcher_pids(server: &TemporaryServer) -> Result<Vec<u32>> {
     let instance = crate::cli::read_instance(&server.data_dir)?;
     let cells = ProgressBlock::read(&instance)?;
     Ok(cells.iter().filter(|cell| cell.role == Role::Searcher && cell.pid != 0).map(|cell| cell.pid).collect())
@@ -335,7 +341,7 @@ async fn search_for(address: &str, how_long: Duration) -> Result<(usize, usize)>
 }
 
 /// Kills one searcher under load; no search may fail.
-async fn kill_one(server: &DemoServer) -> Result<()> {
+async fn kill_one(server: &TemporaryServer) -> Result<()> {
     let Some(victim) = searcher_pids(server)?.first().copied() else {
         return Err(Error::internal("the server has no searcher"));
     };
@@ -353,7 +359,7 @@ async fn kill_one(server: &DemoServer) -> Result<()> {
 }
 
 /// Waits for Ctrl-C (which the server gets too) or for the server's end.
-async fn wait_for_end(server: &mut DemoServer) {
+async fn wait_for_end(server: &mut TemporaryServer) {
     while server.is_running() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -1,14 +1,14 @@
-//! The demo's server: the same binary, as a child, on a directory that goes when the demo ends.
+//! A server of the demo and the benches: a child, on a directory that goes when it ends.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::sys::process;
 use crate::types::{Error, ErrorKind, Result};
 
 /// A running server; dropping it drains it and removes its directory.
-pub(super) struct DemoServer {
+pub(super) struct TemporaryServer {
     child: Child,
     home: PathBuf,
     /// Its data directory.
@@ -17,31 +17,33 @@ pub(super) struct DemoServer {
     pub(super) address: String,
 }
 
-impl DemoServer {
-    /// Starts it and waits for its first line.
-    pub(super) fn start(searchers: usize) -> Result<DemoServer> {
-        let home = std::env::temp_dir().join(format!("shoal-demo-{}", std::process::id()));
-        let data_dir = home.join("demo");
+impl TemporaryServer {
+    /// Starts it on a new directory below `parent` and waits for its first line.
+    ///
+    /// # Errors
+    /// When it does not start; its own messages are on stderr.
+    pub(super) fn start(program: &Path, parent: &Path, name: &str, options: &[&str]) -> Result<TemporaryServer> {
+        let home = parent.join(format!("shoal-{name}-{}", std::process::id()));
+        let data_dir = home.join(name);
         std::fs::create_dir_all(&home).map_err(|error| Error::io(format_args!("make {}", home.display()), &error))?;
-        let program = std::env::current_exe().map_err(|error| Error::io("find this program", &error))?;
         let mut child = Command::new(program)
             .arg("serve")
             .arg(&data_dir)
-            .args(["--listen", "127.0.0.1:0", "--searchers", &searchers.to_string()])
+            .args(["--listen", "127.0.0.1:0"])
+            .args(options)
             .env("SHOAL_LOG", "warn")
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| Error::io("start the server", &error))?;
+            .map_err(|error| Error::io(format_args!("start the server {}", program.display()), &error))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout)
                 .read_line(&mut line)
                 .map_err(|error| Error::io("read the server's first line", &error))?;
         }
-        let mut server = DemoServer { child, home, data_dir, address: String::new() };
-        server.address = address_of(&line).ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "the demo's server did not start; its messages are above")
-        })?;
+        let mut server = TemporaryServer { child, home, data_dir, address: String::new() };
+        server.address = address_of(&line)
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the server did not start; its messages are above"))?;
         Ok(server)
     }
 
@@ -59,7 +61,7 @@ impl DemoServer {
     }
 }
 
-impl Drop for DemoServer {
+impl Drop for TemporaryServer {
     fn drop(&mut self) {
         self.stop();
         // A directory that cannot be removed is left to the system's cleaning of temporary files.
