@@ -1,5 +1,6 @@
 //! The control plane between the supervisor and its children, over `ipc-channel`: small messages, both ways.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
@@ -98,6 +99,8 @@ pub struct RoleContext {
     pub reads: PoolFiles,
     /// The pool of writes.
     pub writes: PoolFiles,
+    /// The help board of the searchers.
+    pub board: File,
     /// Listening sockets, bound by the supervisor (gateway only), with the address each was bound to.
     pub listeners: Vec<(String, OwnedFd)>,
     /// This child's progress cell.

@@ -4,14 +4,16 @@
 
 mod key;
 mod output;
+mod parts;
 mod retrieve;
 mod search;
 mod snapshot;
 
 pub use key::keys_of_column;
 pub use output::{OutputColumn, OutputRows};
+pub use parts::{Part, Parts};
 pub use retrieve::{RetrieveOptions, Retrieved, count, newest_rows, retrieve};
-pub use search::{SearchHits, SearchOptions, search};
+pub use search::{Search, SearchHits, SearchOptions, search};
 pub use snapshot::{MatchingRows, RowAddress, Selection, Snapshot};
 
 #[cfg(test)]

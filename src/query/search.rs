@@ -1,9 +1,11 @@
 //! Search: the k nearest rows of each query vector, over all files of a snapshot.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::key::Key;
-use super::snapshot::{FileRows, RowAddress, Selection, Snapshot};
+use super::parts::{Part, Parts};
+use super::snapshot::{FileRows, RowAddress, Selection, Snapshot, slice_column};
 use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::{self, DistanceRange, Queries};
 use crate::index::{Hit, TopK};
@@ -41,47 +43,125 @@ pub struct SearchHits {
 /// # Errors
 /// When the snapshot is older than the manifest's horizon or the collection is damaged; when the queries do not fit the field.
 pub fn search(snapshot: &Snapshot, options: &SearchOptions) -> Result<Vec<SearchHits>> {
-    snapshot.check()?;
-    let schema = &snapshot.view.manifest.schema;
-    let field = schema.field_by_id(options.field).filter(|field| field.data_type == DataType::FloatVector);
-    let field = field.ok_or_else(|| Error::unimplemented("searching a field that is not a FloatVector"))?;
-    if options.queries.dim == 0 || options.queries.dim != field.dim() {
-        let dims = (options.queries.dim, field.dim());
-        return Err(Error::invalid(format_args!("query vectors have {} dimensions, the field has {}", dims.0, dims.1)));
-    }
-    let search = Search { snapshot, field, options };
-    let mut results = vec![SearchHits::default(); options.queries.values.len() / options.queries.dim];
-    let every_query: Vec<usize> = (0..results.len()).collect();
-    let mut open = search.pass(&options.queries, &every_query, options.top_k, &mut results)?;
-    let mut fetch = options.top_k;
-    // Rows that share keys took places of others. Only such queries are searched again, for more rows.
-    while !open.is_empty() && fetch < FETCH_MAX {
-        fetch = (fetch.max(16) * 4).min(FETCH_MAX);
-        open = search.pass(&search.subset(&open), &open, fetch, &mut results)?;
-    }
-    Ok(results)
+    let search = Search::new(snapshot, options)?;
+    let nearest = search.nearest()?;
+    search.finish(nearest)
 }
 
-struct Search<'a> {
+/// A search that was checked: the nearest rows are found, in one go or in [`Parts`] by several processes, then finished.
+#[derive(Debug)]
+pub struct Search<'a> {
     snapshot: &'a Snapshot,
     field: &'a FieldSchema,
     options: &'a SearchOptions,
 }
 
-impl Search<'_> {
-    /// Searches every file for the `fetch` nearest rows of some queries, puts the different keys among them into
-    /// `results[places[i]]`, and returns the places that may be missing some because rows shared keys.
-    fn pass(
+impl<'a> Search<'a> {
+    /// Checks a search.
+    ///
+    /// # Errors
+    /// Those of [`search`].
+    pub fn new(snapshot: &'a Snapshot, options: &'a SearchOptions) -> Result<Search<'a>> {
+        snapshot.check()?;
+        let schema = &snapshot.view.manifest.schema;
+        let field = schema.field_by_id(options.field).filter(|field| field.data_type == DataType::FloatVector);
+        let field = field.ok_or_else(|| Error::unimplemented("searching a field that is not a FloatVector"))?;
+        if options.queries.dim == 0 || options.queries.dim != field.dim() {
+            let dims = (options.queries.dim, field.dim());
+            return Err(Error::invalid(format_args!(
+                "query vectors have {} dimensions, the field has {}",
+                dims.0, dims.1
+            )));
+        }
+        Ok(Search { snapshot, field, options })
+    }
+
+    /// The number of query vectors.
+    pub fn query_count(&self) -> usize {
+        self.options.queries.values.len() / self.options.queries.dim
+    }
+
+    /// No hits yet, of some queries.
+    pub fn no_hits(&self, query_count: usize) -> Vec<TopK> {
+        vec![TopK::new(self.options.top_k); query_count]
+    }
+
+    /// The nearest rows of each query.
+    ///
+    /// # Errors
+    /// When the collection is damaged.
+    pub fn nearest(&self) -> Result<Vec<TopK>> {
+        self.scan(&self.options.queries, self.options.top_k)
+    }
+
+    /// Cuts the search into about equal parts.
+    pub fn parts(&self, part_count: usize) -> Parts {
+        let rows = (0..self.snapshot.file_count()).map(|file| {
+            let rows = self.snapshot.file_rows(file);
+            rows.and_then(|rows| self.snapshot.candidate_count(&rows, &self.options.selection)).unwrap_or(0)
+        });
+        Parts::new(rows.collect(), self.query_count(), part_count)
+    }
+
+    /// Offers the rows of one part to `tops`, one for each of the part's queries. In whatever parts a search is done, by
+    /// whichever processes, the hits are the same: a distance depends on its query and its row alone.
+    ///
+    /// # Errors
+    /// When the collection is damaged.
+    pub fn search_part(&self, part: &Part, tops: &mut [TopK]) -> Result<()> {
+        let some = (part.queries.len() < self.query_count()).then(|| self.subset(part.queries.clone()));
+        let queries = some.as_ref().unwrap_or(&self.options.queries);
+        let mut found = vec![TopK::new(self.options.top_k); tops.len()];
+        for (file, window) in &part.rows {
+            self.search_window(*file, window.clone(), queries, &mut found)?;
+            for (found, top) in found.iter_mut().zip(tops.iter_mut()) {
+                for hit in std::mem::replace(found, TopK::new(self.options.top_k)).into_sorted() {
+                    // The window is of rows whose numbers are u32.
+                    top.push(Hit { row: hit.row + window.start as u32, ..hit });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From the nearest rows of each query to the nearest of each key.
+    ///
+    /// # Errors
+    /// When the collection is damaged.
+    pub fn finish(&self, nearest: Vec<TopK>) -> Result<Vec<SearchHits>> {
+        let mut results = vec![SearchHits::default(); self.query_count()];
+        let every_query: Vec<usize> = (0..results.len()).collect();
+        let mut fetch = self.options.top_k;
+        let mut open = self.distinct(nearest, &every_query, fetch, &mut results)?;
+        // Rows that share keys took places of others. Only such queries are searched again, for more rows.
+        while !open.is_empty() && fetch < FETCH_MAX {
+            fetch = (fetch.max(16) * 4).min(FETCH_MAX);
+            let tops = self.scan(&self.subset(open.iter().copied()), fetch)?;
+            open = self.distinct(tops, &open, fetch, &mut results)?;
+        }
+        Ok(results)
+    }
+
+    /// Searches every file for the `fetch` nearest rows of some queries.
+    fn scan(&self, queries: &Queries, fetch: usize) -> Result<Vec<TopK>> {
+        let mut tops = vec![TopK::new(fetch); queries.values.len() / queries.dim];
+        for file in 0..self.snapshot.file_count() {
+            let Some(rows) = self.snapshot.file_rows(file) else { continue };
+            let Some(candidates) = self.snapshot.candidate_count(&rows, &self.options.selection) else { continue };
+            self.search_window(file, 0..candidates, queries, &mut tops)?;
+        }
+        Ok(tops)
+    }
+
+    /// Puts the different keys among the `fetch` nearest rows of some queries into `results[places[i]]`, and returns the
+    /// places that may be missing some because rows shared keys.
+    fn distinct(
         &self,
-        queries: &Queries,
+        tops: Vec<TopK>,
         places: &[usize],
         fetch: usize,
         results: &mut [SearchHits],
     ) -> Result<Vec<usize>> {
-        let mut tops = vec![TopK::new(fetch); places.len()];
-        for file in 0..self.snapshot.file_count() {
-            self.search_file(file, queries, &mut tops)?;
-        }
         let sources: Vec<FileRows<'_>> =
             (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file)).collect();
         let mut open = Vec::new();
@@ -96,18 +176,20 @@ impl Search<'_> {
         Ok(open)
     }
 
-    /// Offers the matching rows of one file. One strategy per file: what index a file has decides here how it is searched.
-    fn search_file(&self, file: usize, queries: &Queries, tops: &mut [TopK]) -> Result<()> {
+    /// Offers the matching rows of a window of one file; hits count rows from the window's start. One strategy per file:
+    /// what index a file has decides here how it is searched.
+    fn search_window(&self, file: usize, window: Range<usize>, queries: &Queries, tops: &mut [TopK]) -> Result<()> {
         let (snapshot, selection) = (self.snapshot, &self.options.selection);
         let Some(rows) = snapshot.file_rows(file) else { return Ok(()) };
-        let Some(candidates) = snapshot.candidate_count(&rows, selection) else { return Ok(()) };
         // A file older than the field has no vectors.
         let Some(column) = rows.column(self.field) else { return Ok(()) };
+        let column = slice_column(column, &window);
         let Values::Vector { bytes, row_bytes } = column.values else { return Err(self.contradiction()) };
         if row_bytes != queries.dim * size_of::<f32>() {
             return Err(self.contradiction());
         }
-        let Some(matching) = snapshot.matching_window(&rows, selection, 0..candidates) else { return Ok(()) };
+        let Some(matching) = snapshot.matching_window(&rows, selection, window) else { return Ok(()) };
+        let candidates = matching.row_count;
         let Some(filter) = with_values(matching.filter, column.validity, candidates) else { return Ok(()) };
         let file_index = u32::try_from(file).map_err(|_| Error::internal("more than 2^32 files in one snapshot"))?;
         flat::scan(queries, bytes, 0..candidates, filter.as_ref(), self.options.range, file_index, tops);
@@ -137,9 +219,9 @@ impl Search<'_> {
     }
 
     /// Some of the queries.
-    fn subset(&self, places: &[usize]) -> Queries {
+    fn subset(&self, places: impl IntoIterator<Item = usize>) -> Queries {
         let Queries { dim, metric, values } = &self.options.queries;
-        let values = places.iter().flat_map(|place| &values[place * dim..(place + 1) * dim]).copied().collect();
+        let values = places.into_iter().flat_map(|place| &values[place * dim..(place + 1) * dim]).copied().collect();
         Queries { dim: *dim, metric: *metric, values }
     }
 

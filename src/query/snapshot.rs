@@ -270,7 +270,7 @@ impl crate::filter::Rows for Window<'_> {
 }
 
 /// Rows `window` of a column.
-fn slice_column<'a>(column: ColumnView<'a>, window: &Range<usize>) -> ColumnView<'a> {
+pub(super) fn slice_column<'a>(column: ColumnView<'a>, window: &Range<usize>) -> ColumnView<'a> {
     let Range { start, end } = window.clone();
     let values = match column.values {
         Values::BoolBits { bits, offset } => Values::BoolBits { bits, offset: offset + start },

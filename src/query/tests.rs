@@ -118,11 +118,23 @@ fn hits_are_those_of_a_naive_scan_with_one_hit_per_key() {
             let options = SearchOptions { field: VECTOR, queries, top_k, range, selection: selection.clone() };
             let hits = search(snapshot, &options).unwrap();
             assert_eq!(hits.len(), 3);
+            assert_eq!(search_in_parts(snapshot, &options, 1 + random.below(20) as usize), hits);
             for (hits, query) in hits.iter().zip(values.chunks(DIM)) {
                 check_hits(world, hits, &world.nearest(wanted, query, metric, range), metric, top_k);
             }
         }
     });
+}
+
+/// In parts, the last one first.
+fn search_in_parts(snapshot: &Snapshot, options: &SearchOptions, part_count: usize) -> Vec<SearchHits> {
+    let search = Search::new(snapshot, options).unwrap();
+    let parts = search.parts(part_count);
+    let mut tops = search.no_hits(search.query_count());
+    for part in (0..part_count).rev().map(|index| parts.get(index)) {
+        search.search_part(&part, &mut tops[part.queries.clone()]).unwrap();
+    }
+    search.finish(tops).unwrap()
 }
 
 /// `nearest` is the smallest distance of each key.

@@ -15,6 +15,7 @@ mod search;
 mod search_params;
 mod segments;
 mod session;
+mod team;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::ServerConfig;
+use crate::ipc::board::Board;
 use crate::ipc::control::{Notice, Order, RoleContext};
 use crate::ipc::method::Method;
 use crate::ipc::pool::PoolServer;
@@ -31,6 +33,7 @@ use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::reader::Reader;
 use crate::sys::clock;
 use session::Session;
+use team::Team;
 
 /// How long an idle searcher sleeps before it looks again whether it should stop, and lets go of replaced files.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -41,11 +44,19 @@ const CONTROL_STACK_BYTES: usize = 256 << 10;
 
 /// Does the role's work until the supervisor says drain or is gone.
 pub fn run(context: RoleContext) -> ExitCode {
-    let RoleContext { index, incarnation, config, instance, orders, notices, reads, cell, .. } = context;
+    let RoleContext { index, incarnation, config, instance, orders, notices, reads, board, cell, .. } = context;
     let server = match PoolServer::open(&reads, incarnation) {
         Ok(server) => Arc::new(server),
         Err(error) => {
             let message = format!("searcher {index} cannot map the request pool: {error}");
+            notices.send(Notice::Failed { message });
+            return ExitCode::FAILURE;
+        }
+    };
+    let board = match Board::open(&board, index) {
+        Ok(board) => board,
+        Err(error) => {
+            let message = format!("searcher {index} cannot map the help board: {error}");
             notices.send(Notice::Failed { message });
             return ExitCode::FAILURE;
         }
@@ -65,15 +76,16 @@ pub fn run(context: RoleContext) -> ExitCode {
     };
     notices.send(Notice::Ready { addresses: Vec::new() });
     tracing::info!(searcher = index, "ready");
-    let session = Session { reader: &reader, config: &config, database: "" };
-    serve(&server, &session, &cell, &is_stopping);
+    let team = Team::new(board, &server);
+    let session = Session { reader: &reader, config: &config, database: "", body: &[], team: Some(&team) };
+    serve(&team, &session, &cell, &is_stopping);
     tracing::info!(searcher = index, "stopped");
     ExitCode::SUCCESS
 }
 
 /// Answers one encoded request over an attached database: what a searcher does between a claim and its reply. For benches.
 pub fn answer(reader: &Reader, config: &ServerConfig, database: &str, method: Method, body: &[u8]) -> Vec<u8> {
-    requests::answer(&Session { reader, config, database }, method, body).body
+    requests::answer(&Session { reader, config, database, body, team: None }, method, body).body
 }
 
 /// The thread that follows the supervisor's orders.
@@ -125,10 +137,17 @@ fn attach(
 }
 
 /// Answers requests until told to stop; the one under way is finished.
-fn serve(server: &PoolServer, session: &Session<'_>, cell: &ProgressCell, is_stopping: &AtomicBool) {
+fn serve(team: &Team<'_>, session: &Session<'_>, cell: &ProgressCell, is_stopping: &AtomicBool) {
     while !is_stopping.load(Ordering::Acquire) {
-        let Some(claim) = server.claim() else {
-            server.wait(Some(IDLE_WAIT));
+        let Some(claim) = team.server.claim() else {
+            let started = Instant::now();
+            if team.help(session) {
+                cell.add(Gauge::BusyNs, nanoseconds_since(started));
+                continue;
+            }
+            team.board.set_idle(true);
+            team.server.wait(Some(IDLE_WAIT));
+            team.board.set_idle(false);
             session.reader.follow();
             continue;
         };
@@ -140,13 +159,17 @@ fn serve(server: &PoolServer, session: &Session<'_>, cell: &ProgressCell, is_sto
             continue;
         }
         let started = Instant::now();
-        let session = Session { database: &header.database, ..*session };
-        let answer = requests::answer(&session, header.method, claim.body());
+        let session = Session { database: &header.database, body: claim.body(), ..*session };
+        let answer = requests::answer(&session, header.method, session.body);
         claim.reply(&answer.body);
         cell.add(Gauge::Requests, 1);
         cell.add(Gauge::RequestErrors, u64::from(answer.is_error));
-        cell.add(Gauge::BusyNs, u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        cell.add(Gauge::BusyNs, nanoseconds_since(started));
     }
+}
+
+fn nanoseconds_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use super::placeholder::{check_query_count, query_vectors};
 use super::search_params::SearchParams;
 use super::session::{Found, Session};
 use crate::config::limits::REPLY_BYTES_MAX;
+use crate::index::TopK;
 use crate::index::flat::Queries;
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
 use crate::proto::rows::{keys_from_wire, keys_to_wire, templates_from_wire};
 use crate::proto::schema::{IDs, SearchIteratorV2Results, SearchResultData};
 use crate::proto::status::success;
-use crate::query::{self, OutputRows, RowAddress, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows};
+use crate::query::{OutputRows, RowAddress, Search, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows};
 use crate::sys::memory;
 use crate::types::{ColumnData, DataType, Error, ErrorKind, FieldSchema, Keys, Metric, Result};
 
@@ -29,12 +30,32 @@ pub(super) fn hybrid_search(_session: &Session<'_>, _request: HybridSearchReques
 /// Search.
 pub(super) fn search(session: &Session<'_>, request: SearchRequest) -> Result<SearchResults> {
     let found = session.find(&request.db_name, &request.collection_name)?;
-    search_found(found, request)
+    answer(found, request, |found, options, search| {
+        let shared = match session.team {
+            Some(team) => team.nearest(session, &found.snapshot, options, search)?,
+            None => None,
+        };
+        shared.map_or_else(|| search.nearest(), Ok)
+    })
 }
 
-/// Searches a collection.
-pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Result<SearchResults> {
-    check_known(&request)?;
+/// What a search comes to, once it is checked.
+pub(super) struct Prepared {
+    params: SearchParams,
+    /// What is searched for.
+    pub options: SearchOptions,
+    query_count: usize,
+}
+
+/// Searches a collection alone.
+#[cfg(test)]
+pub(super) fn search_found(found: Found, request: SearchRequest) -> Result<SearchResults> {
+    answer(found, request, |_, _, search| search.nearest())
+}
+
+/// Checks a request and finds what it names. Takes the filter's values and the query vectors out of it.
+pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<Prepared> {
+    check_known(request)?;
     found.check_loaded("search")?;
     let params = SearchParams::new(&request.search_params)?;
     if params.is_iterator || params.iterator.is_some() {
@@ -47,17 +68,17 @@ pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Resu
         ignore_growing: params.ignore_growing,
     };
     let schema = &found.view().manifest.schema;
-    let output = OutputFields::new(schema, &request.output_fields)?;
-    let field = searched_field(&found, params.anns_field.as_deref())?;
-    let metric = searched_metric(&found, field, params.metric_type.as_deref())?;
+    OutputFields::new(schema, &request.output_fields)?;
+    let field = searched_field(found, params.anns_field.as_deref())?;
+    let metric = searched_metric(found, field, params.metric_type.as_deref())?;
     let values = match request.search_input.take() {
         Some(SearchInput::PlaceholderGroup(bytes)) => query_vectors(&bytes, field)?,
-        Some(SearchInput::Ids(ids)) => vectors_of_keys(&found, field, ids, &selection)?,
+        Some(SearchInput::Ids(ids)) => vectors_of_keys(found, field, ids, &selection)?,
         None => return Err(Error::invalid("neither vectors nor ids to search for")),
     };
     let queries = Queries { dim: field.dim(), metric, values };
-    let query_count = check_counts(&request, &queries)?;
-    check_hits(&found, query_count, params.limit + params.offset)?;
+    let query_count = check_counts(request, &queries)?;
+    check_hits(found, query_count, params.limit + params.offset)?;
     let options = SearchOptions {
         field: field.id,
         queries,
@@ -65,7 +86,19 @@ pub(super) fn search_found(mut found: Found, mut request: SearchRequest) -> Resu
         range: params.range(metric)?,
         selection,
     };
-    let hits = query::search(&found.snapshot, &options)?;
+    Ok(Prepared { params, options, query_count })
+}
+
+/// Searches a collection; `nearest` finds the nearest rows.
+fn answer(
+    mut found: Found,
+    mut request: SearchRequest,
+    nearest: impl FnOnce(&Found, &SearchOptions, &Search<'_>) -> Result<Vec<TopK>>,
+) -> Result<SearchResults> {
+    let Prepared { params, options, query_count } = prepare(&mut found, &mut request)?;
+    let output = OutputFields::new(&found.view().manifest.schema, &request.output_fields)?;
+    let search = Search::new(&found.snapshot, &options)?;
+    let hits = search.finish(nearest(&found, &options, &search)?)?;
     let results = Reply { found: &found, params: &params, output: &output }.results(query_count, hits)?;
     if query_count * options.top_k > HITS_TRIM_MIN {
         memory::give_back();

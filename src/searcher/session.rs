@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::team::Team;
 use crate::config::ServerConfig;
 use crate::filter::{Plan, Templates};
 use crate::query::{self, Snapshot};
@@ -22,6 +23,10 @@ pub(super) struct Session<'a> {
     pub config: &'a ServerConfig,
     /// The database named by the call's metadata; may be empty.
     pub database: &'a str,
+    /// The request, encoded.
+    pub body: &'a [u8],
+    /// The other searchers, when there can be any.
+    pub team: Option<&'a Team<'a>>,
 }
 
 /// A collection as one request found it.

@@ -107,6 +107,7 @@ impl Supervisor {
                 notices,
                 reads,
                 writes,
+                board: self.board.try_clone()?,
                 listeners,
                 cell,
             })

@@ -1,6 +1,7 @@
 //! The loop: wait for signals, notices, deaths and due times; act; wait again.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::stop::Stop;
 use super::{Leave, Roles};
 use crate::config::limits::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, SEARCHERS_MAX};
 use crate::config::{ServerConfig, exit};
+use crate::ipc::board::create_board;
 use crate::ipc::control::{Notice, Order, Role};
 use crate::ipc::pool::{PoolFiles, PoolOptions};
 use crate::ipc::progress::ProgressBlock;
@@ -37,6 +39,7 @@ pub struct Supervisor {
     pub(super) listeners: Listeners,
     pub(super) reads: PoolFiles,
     pub(super) writes: PoolFiles,
+    pub(super) board: File,
     pub(super) progress: ProgressBlock,
     /// `None` in a forked child.
     pub(super) signals: Option<Signals>,
@@ -73,11 +76,12 @@ impl Supervisor {
                     .map_err(|error| Error::io(format_args!("make the request pool {name}"), &error))
             };
             let (reads, writes) = (pool("shoal-reads")?, pool("shoal-writes")?);
+            let board = create_board().map_err(|error| Error::io("make the searchers' help board", &error))?;
             let signals = Signals::install().map_err(|error| Error::io("install signal handlers", &error))?;
             let wake = eventfd::counter().map_err(|error| Error::io("make an eventfd", &error))?;
-            Ok((progress, reads, writes, signals, wake, Listeners::bind(&config.listen)?))
+            Ok((progress, reads, writes, board, signals, wake, Listeners::bind(&config.listen)?))
         })();
-        let (progress, reads, writes, signals, wake, listeners) = match made {
+        let (progress, reads, writes, board, signals, wake, listeners) = match made {
             Ok(made) => made,
             Err(error) => return Err(Box::new((ground, error))),
         };
@@ -90,6 +94,7 @@ impl Supervisor {
             listeners,
             reads,
             writes,
+            board,
             progress,
             signals: Some(signals),
             wake,

@@ -31,6 +31,7 @@ pub struct Server {
     pub address: String,
     arguments: Vec<String>,
     mounts: String,
+    fail_points: String,
     child: Option<Child>,
     home: tempfile::TempDir,
 }
@@ -41,15 +42,24 @@ impl Server {
         Server::start_mounted("", arguments)
     }
 
+    /// Starts a server whose processes act at these fail points.
+    pub fn start_failing(fail_points: &str, arguments: &[&str]) -> Server {
+        Server::start_with("", fail_points, arguments)
+    }
+
     /// Starts a server in a mount namespace of its own after `mounts`, a shell text in which `$DATA` is the data directory.
     pub fn start_mounted(mounts: &str, arguments: &[&str]) -> Server {
+        Server::start_with(mounts, "", arguments)
+    }
+
+    fn start_with(mounts: &str, fail_points: &str, arguments: &[&str]) -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let home = tempfile::tempdir().expect("a temporary directory");
         let unique = format!("rs{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let data_dir = home.path().join(unique);
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mounts = mounts.to_owned();
-        let mut server = Server { data_dir, address: String::new(), arguments, mounts, child: None, home };
+        let (mounts, fail_points) = (mounts.to_owned(), fail_points.to_owned());
+        let mut server = Server { data_dir, address: String::new(), arguments, mounts, fail_points, child: None, home };
         server.start_again();
         server
     }
@@ -63,6 +73,7 @@ impl Server {
             .arg(&self.data_dir)
             .args(["--listen", "127.0.0.1:0"])
             .args(&self.arguments)
+            .envs((!self.fail_points.is_empty()).then_some(("SHOAL_FAILPOINTS", &self.fail_points)))
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -80,6 +80,17 @@ impl PoolServer {
         self.sleeper.sleep(timeout);
     }
 
+    /// Whether a request waits for a server.
+    pub fn has_ready(&self) -> bool {
+        (0..self.memory.slot_count()).any(|slot| self.memory.load(slot).claimed(self.claimant).is_some())
+    }
+
+    /// Wakes some servers that sleep, for other work than requests. A token too many costs a scan in vain.
+    pub fn wake_others(&self, count: usize) {
+        // One by one: each write wakes one exclusive sleeper.
+        (0..count).for_each(|_| eventfd::add(&self.work, 1));
+    }
+
     /// Wakes every sleeper of this process, for a stop.
     pub fn wake_all(&self) {
         eventfd::add(&self.stop, 1);
