@@ -138,6 +138,7 @@ fn attach(
 
 /// Answers requests until told to stop; the one under way is finished.
 fn serve(team: &Team<'_>, session: &Session<'_>, cell: &ProgressCell, is_stopping: &AtomicBool) {
+    let mut followed = Instant::now();
     while !is_stopping.load(Ordering::Acquire) {
         let Some(claim) = team.server.claim() else {
             let started = Instant::now();
@@ -148,7 +149,11 @@ fn serve(team: &Team<'_>, session: &Session<'_>, cell: &ProgressCell, is_stoppin
             team.board.set_idle(true);
             team.server.wait(Some(IDLE_WAIT));
             team.board.set_idle(false);
-            session.reader.follow();
+            // Not at each wake-up: it would be on the way of the request that ended the sleep.
+            if followed.elapsed() >= IDLE_WAIT {
+                session.reader.follow();
+                followed = Instant::now();
+            }
             continue;
         };
         // A header that makes no sense: the dropped claim fails the request.
