@@ -1,18 +1,20 @@
-//! AVX2 and FMA: sixteen lanes in two registers. The floor on x86-64.
+//! AVX2, FMA and F16C: sixteen lanes in two registers. The floor on x86-64.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{LANES, Lanes};
 use super::tile::{self, Task};
 
-/// Proof that this CPU has AVX2 and FMA.
+/// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx2(());
 
 impl Avx2 {
     /// The proof, if it can be had.
     pub(super) fn detect() -> Option<Avx2> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
+        let is_there =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        is_there.then_some(Avx2(()))
     }
 
     /// Runs a task.
@@ -24,7 +26,7 @@ impl Avx2 {
 
 /// # Safety
 /// The CPU has the features.
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_task(task: Task<'_>) {
     // Two by two pairs take eight of the sixteen registers for sums and leave room for what is loaded.
     // SAFETY: the caller's duty is that of `Lanes`.
@@ -41,12 +43,15 @@ struct Avx2Lanes {
 static HEAD_MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[inline(always)]
+unsafe fn head_mask(count: usize) -> __m256i {
+    // SAFETY: `count <= 8`, so eight masks lie in the array.
+    unsafe { _mm256_loadu_si256(HEAD_MASKS.as_ptr().add(8 - count).cast()) }
+}
+
+#[inline(always)]
 unsafe fn load_head_of_eight(from: *const f32, count: usize) -> __m256 {
-    // SAFETY: `count <= 8`, so eight masks lie in the array; masked-off lanes are not read.
-    unsafe {
-        let mask = _mm256_loadu_si256(HEAD_MASKS.as_ptr().add(8 - count).cast());
-        _mm256_maskload_ps(from, mask)
-    }
+    // SAFETY: `count <= 8`; masked-off lanes are not read.
+    unsafe { _mm256_maskload_ps(from, head_mask(count)) }
 }
 
 // SAFETY: loads touch only what the caller vouches for.
@@ -72,6 +77,54 @@ unsafe impl Lanes for Avx2Lanes {
             Avx2Lanes {
                 low: load_head_of_eight(from, count.min(8)),
                 high: load_head_of_eight(from.wrapping_add(8), count.saturating_sub(8)),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for the CPU and for 16 elements of two bytes.
+        unsafe {
+            Avx2Lanes {
+                low: _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                high: _mm256_cvtph_ps(_mm_loadu_si128(from.add(LANES).cast())),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for the CPU and for 16 elements of two bytes.
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(LANES).cast()));
+            Avx2Lanes {
+                low: _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                high: _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for the CPU and for 16 elements of one byte.
+        unsafe {
+            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(LANES / 2).cast()));
+            Avx2Lanes { low: _mm256_cvtepi32_ps(low), high: _mm256_cvtepi32_ps(high) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_head(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller vouches for the CPU and for `count` elements; the address of an empty half is not written.
+        unsafe {
+            if count == LANES {
+                _mm256_storeu_ps(to, self.low);
+                _mm256_storeu_ps(to.add(LANES / 2), self.high);
+            } else {
+                _mm256_maskstore_ps(to, head_mask(count.min(8)), self.low);
+                _mm256_maskstore_ps(to.wrapping_add(8), head_mask(count.saturating_sub(8)), self.high);
             }
         }
     }

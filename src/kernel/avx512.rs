@@ -39,6 +39,20 @@ unsafe fn run_task(task: Task<'_>) {
 #[derive(Clone, Copy)]
 struct Avx512Lanes(__m512);
 
+/// The first `count` (up to 16) lanes.
+#[inline(always)]
+fn head_mask(count: usize) -> __mmask16 {
+    ((1u32 << count) - 1) as __mmask16
+}
+
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn from_upper_halves(halves: __m256i) -> Avx512Lanes {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe { Avx512Lanes(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))) }
+}
+
 // SAFETY: loads touch only what the caller vouches for: masked-off lanes are not read.
 unsafe impl Lanes for Avx512Lanes {
     #[inline(always)]
@@ -55,9 +69,53 @@ unsafe impl Lanes for Avx512Lanes {
 
     #[inline(always)]
     unsafe fn load_head(from: *const u8, count: usize) -> Self {
-        let mask = ((1u32 << count) - 1) as __mmask16;
         // SAFETY: the caller vouches for the CPU and for `count` elements.
-        unsafe { Avx512Lanes(_mm512_maskz_loadu_ps(mask, from.cast())) }
+        unsafe { Avx512Lanes(_mm512_maskz_loadu_ps(head_mask(count), from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for the CPU and for 16 elements.
+        unsafe { Avx512Lanes(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for the CPU and for 16 elements.
+        unsafe { from_upper_halves(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for the CPU and for 16 elements.
+        unsafe { Avx512Lanes(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_head(from: *const u8, count: usize) -> Self {
+        // SAFETY: the caller vouches for the CPU and for `count` elements.
+        unsafe { Avx512Lanes(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(head_mask(count), from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_head(from: *const u8, count: usize) -> Self {
+        // SAFETY: the caller vouches for the CPU and for `count` elements.
+        unsafe { from_upper_halves(_mm256_maskz_loadu_epi16(head_mask(count), from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_head(from: *const u8, count: usize) -> Self {
+        // SAFETY: the caller vouches for the CPU and for `count` elements.
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(head_mask(count), from.cast());
+            Avx512Lanes(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_head(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller vouches for the CPU and for `count` elements.
+        unsafe { _mm512_mask_storeu_ps(to, head_mask(count), self.0) }
     }
 
     #[inline(always)]

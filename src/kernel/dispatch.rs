@@ -81,6 +81,15 @@ impl Kernels {
         self.run(Task::Norms { rows, norms });
     }
 
+    /// The rows as `f32`, row by row.
+    ///
+    /// # Panics
+    /// When `out` has not `rows.dim()` places per row.
+    pub fn widen(self, rows: &RowBlock<'_>, out: &mut [f32]) {
+        assert_eq!(out.len(), rows.len() * rows.dim());
+        self.run(Task::Widen { rows, out });
+    }
+
     fn run(self, task: Task<'_>) {
         match self.level {
             Level::Scalar => scalar::run(task),

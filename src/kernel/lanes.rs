@@ -7,7 +7,8 @@ pub(super) const LANES: usize = 16;
 ///
 /// # Safety
 /// Every function may use the instructions of the level, so the CPU must have them. Loads read unaligned little-endian
-/// `f32` from `from`, which must be valid for as many elements as are loaded.
+/// elements (`f32` where the name says nothing else) from `from`, which must be valid for as many as are loaded; stores write
+/// `f32` to `to`, which must be valid for as many as are stored.
 pub(super) unsafe trait Lanes: Copy {
     /// Sixteen zeros.
     ///
@@ -26,6 +27,60 @@ pub(super) unsafe trait Lanes: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn load_head(from: *const u8, count: usize) -> Self;
+
+    /// Sixteen IEEE halves.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn load_f16(from: *const u8) -> Self;
+
+    /// Sixteen upper halves of `f32`.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn load_bf16(from: *const u8) -> Self;
+
+    /// Sixteen signed bytes.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn load_i8(from: *const u8) -> Self;
+
+    /// As [`Lanes::load_head`].
+    ///
+    /// # Safety
+    /// See the trait.
+    #[inline(always)]
+    unsafe fn load_f16_head(from: *const u8, count: usize) -> Self {
+        // SAFETY: the caller's duty; the copy holds sixteen elements.
+        unsafe { Self::load_f16(padded::<{ LANES * 2 }>(from, count * 2).as_ptr()) }
+    }
+
+    /// As [`Lanes::load_head`].
+    ///
+    /// # Safety
+    /// See the trait.
+    #[inline(always)]
+    unsafe fn load_bf16_head(from: *const u8, count: usize) -> Self {
+        // SAFETY: the caller's duty; the copy holds sixteen elements.
+        unsafe { Self::load_bf16(padded::<{ LANES * 2 }>(from, count * 2).as_ptr()) }
+    }
+
+    /// As [`Lanes::load_head`].
+    ///
+    /// # Safety
+    /// See the trait.
+    #[inline(always)]
+    unsafe fn load_i8_head(from: *const u8, count: usize) -> Self {
+        // SAFETY: the caller's duty; the copy holds sixteen elements.
+        unsafe { Self::load_i8(padded::<LANES>(from, count).as_ptr()) }
+    }
+
+    /// Writes the first `count` (up to 16) lanes.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn store_head(self, to: *mut f32, count: usize);
 
     /// `self - other`.
     ///
@@ -47,4 +102,16 @@ pub(super) unsafe trait Lanes: Copy {
 
     /// Asks for the cache line at an address, which need not be valid.
     fn prefetch(address: *const u8);
+}
+
+/// The first `count` bytes, then zeros.
+///
+/// # Safety
+/// `from` is valid for `count <= N` bytes.
+#[inline(always)]
+unsafe fn padded<const N: usize>(from: *const u8, count: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    // SAFETY: the caller's duty.
+    unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count) };
+    bytes
 }

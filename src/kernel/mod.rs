@@ -3,7 +3,7 @@
 //! Invariant: one pair of vectors has one distance, to the bit: the order of additions depends on the dimension alone, never
 //! on the SIMD level, on how many queries or rows are computed together, or on whether rows are contiguous or listed.
 //!
-//! Other element types (f16, bf16, int8, 1-bit codes) become one file each beside `tile.rs`, and tasks of their own.
+//! Rows may be f32, f16, bf16 or int8 (`element.rs`); queries are f32. Codes of quantisers are `codes.rs`.
 #![allow(unsafe_code, reason = "SIMD intrinsics")]
 
 #[cfg(target_arch = "x86_64")]
@@ -16,6 +16,7 @@ mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
 mod dispatch;
+mod element;
 mod lanes;
 mod rotate;
 mod rows;
@@ -26,6 +27,7 @@ mod tile;
 
 pub use codes::{CODE_DIM_STEP, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
 pub use dispatch::{Kernels, QUERY_TILE};
+pub use element::VectorElement;
 pub use rotate::{ROTATION_ROUNDS, rotate};
-pub use rows::{RowBlock, Rows};
+pub use rows::{RowBlock, Rows, VectorRows};
 pub use tabulate::{TableScale, round_to_words, tabulate};

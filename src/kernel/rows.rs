@@ -1,6 +1,9 @@
-//! Rows of one column of `f32` vectors, checked to be in bounds.
+//! Rows of one column of vectors, checked to be in bounds.
 
 use std::ops::Range;
+
+use super::dispatch::Kernels;
+use super::element::VectorElement;
 
 /// Which rows of a column.
 #[derive(Clone, Debug)]
@@ -11,25 +14,91 @@ pub enum Rows<'a> {
     Listed(&'a [u32]),
 }
 
+/// A column of dense vectors of one element type, at any alignment.
+#[derive(Clone, Copy, Debug)]
+pub struct VectorRows<'a> {
+    /// The rows end to end; a partial row at the end is no row.
+    pub bytes: &'a [u8],
+    /// Elements of a row. Nothing has rows when it is 0.
+    pub dim: usize,
+    /// What an element is.
+    pub element: VectorElement,
+}
+
+impl<'a> VectorRows<'a> {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.bytes.len().checked_div(self.row_bytes()).unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.dim.saturating_mul(self.element.bytes())
+    }
+
+    /// The bytes of a row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, row: usize) -> &'a [u8] {
+        &self.bytes[row * self.row_bytes()..][..self.row_bytes()]
+    }
+
+    /// Some of the rows, for the kernels. `None` when `dim` is 0 or a row is out of bounds.
+    pub fn block<'b>(&self, rows: Rows<'b>) -> Option<RowBlock<'b>>
+    where
+        'a: 'b,
+    {
+        let row_count = self.len();
+        let is_inside = match &rows {
+            Rows::Range(range) => range.start <= range.end && range.end <= row_count,
+            // A plain maximum is vectorised; an early exit would not be.
+            Rows::Listed(list) => list.iter().max().is_none_or(|last| (*last as usize) < row_count),
+        };
+        let VectorRows { bytes, dim, element } = *self;
+        (self.dim > 0 && is_inside).then_some(RowBlock {
+            vectors: bytes,
+            dim,
+            element,
+            row_bytes: self.row_bytes(),
+            rows,
+        })
+    }
+
+    /// A row as `f32`.
+    ///
+    /// # Panics
+    /// When there is no such row or `out` has not `dim` places.
+    pub fn widen(&self, row: usize, out: &mut [f32]) {
+        let block = self.block(Rows::Range(row..row + 1)).expect("the caller's row exists");
+        Kernels::get().widen(&block, out);
+    }
+}
+
 /// Rows of a column, every one of them within the column's bytes: what a kernel may read without further checks.
 #[derive(Clone, Debug)]
 pub struct RowBlock<'a> {
     vectors: &'a [u8],
     dim: usize,
+    element: VectorElement,
+    row_bytes: usize,
     rows: Rows<'a>,
 }
 
 impl<'a> RowBlock<'a> {
     /// `vectors` holds little-endian `f32`, `dim` per row, at any alignment. `None` when `dim` is 0 or a row is out of bounds.
     pub fn new(vectors: &'a [u8], dim: usize, rows: Rows<'a>) -> Option<RowBlock<'a>> {
-        let row_bytes = dim.checked_mul(size_of::<f32>()).filter(|bytes| *bytes > 0)?;
-        let row_count = vectors.len() / row_bytes;
-        let is_inside = match &rows {
-            Rows::Range(range) => range.start <= range.end && range.end <= row_count,
-            // A plain maximum is vectorised; an early exit would not be.
-            Rows::Listed(list) => list.iter().max().is_none_or(|last| (*last as usize) < row_count),
-        };
-        is_inside.then_some(RowBlock { vectors, dim, rows })
+        VectorRows { bytes: vectors, dim, element: VectorElement::F32 }.block(rows)
+    }
+
+    /// What an element is.
+    pub fn element(&self) -> VectorElement {
+        self.element
     }
 
     /// Elements of a row.
@@ -60,8 +129,7 @@ impl<'a> RowBlock<'a> {
 
     /// The bytes of the `index`-th row of the block.
     pub fn row_bytes(&self, index: usize) -> &'a [u8] {
-        let row_bytes = self.dim * size_of::<f32>();
-        &self.vectors[self.row(index) * row_bytes..][..row_bytes]
+        &self.vectors[self.row(index) * self.row_bytes..][..self.row_bytes]
     }
 
     /// Where the `index`-th row of the block starts.
@@ -75,8 +143,8 @@ impl<'a> RowBlock<'a> {
             // SAFETY: the caller's duty.
             Rows::Listed(list) => unsafe { *list.get_unchecked(index) as usize },
         };
-        // SAFETY: `new` checked that every row of the block lies in `vectors`.
-        unsafe { self.vectors.as_ptr().add(row * self.dim * size_of::<f32>()) }
+        // SAFETY: `VectorRows::block` checked that every row of the block lies in `vectors`.
+        unsafe { self.vectors.as_ptr().add(row * self.row_bytes) }
     }
 
     /// Where the `index`-th row of the block starts, for prefetching only: behind the block's last row the column goes on,
@@ -87,6 +155,6 @@ impl<'a> RowBlock<'a> {
             Rows::Range(range) => range.start + index,
             Rows::Listed(list) => list.get(index).or(list.last()).map_or(0, |row| *row as usize),
         };
-        self.vectors.as_ptr().wrapping_add(row * self.dim * size_of::<f32>())
+        self.vectors.as_ptr().wrapping_add(row * self.row_bytes)
     }
 }

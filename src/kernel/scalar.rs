@@ -31,6 +31,32 @@ unsafe impl Lanes for ScalarLanes {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for 16 elements.
+        let elements = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        ScalarLanes(elements.map(|bits| half::f16::from_bits(bits).to_f32_const()))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for 16 elements.
+        let elements = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        ScalarLanes(elements.map(|bits| f32::from_bits(u32::from(bits) << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for 16 elements.
+        ScalarLanes(unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
+    }
+
+    #[inline(always)]
+    unsafe fn store_head(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller vouches for `count` elements.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), to, count) }
+    }
+
+    #[inline(always)]
     unsafe fn subtract(self, other: Self) -> Self {
         ScalarLanes(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
     }

@@ -1,5 +1,6 @@
 //! The loops: small tiles of queries times rows whose sums stay in registers, for any SIMD level.
 
+use super::element::{BF16, Element, F16, F32, I8, VectorElement};
 use super::lanes::{LANES, Lanes};
 use super::rows::RowBlock;
 use super::stream::stream;
@@ -15,10 +16,27 @@ pub(super) enum Task<'a> {
     InnerProductsAndNorms { query: &'a [f32], rows: &'a RowBlock<'a>, out: &'a mut [f32], norms: &'a mut [f32] },
     /// Sums of the rows' squares.
     Norms { rows: &'a RowBlock<'a>, norms: &'a mut [f32] },
+    /// The rows as `f32`: `out` has `rows.dim()` places per row.
+    Widen { rows: &'a RowBlock<'a>, out: &'a mut [f32] },
+}
+
+impl Task<'_> {
+    fn element(&self) -> VectorElement {
+        match self {
+            Task::SquaredDistances { rows, .. }
+            | Task::InnerProducts { rows, .. }
+            | Task::InnerProductsAndNorms { rows, .. }
+            | Task::Norms { rows, .. }
+            | Task::Widen { rows, .. } => rows.element(),
+        }
+    }
 }
 
 /// How a pair of elements adds to the sum.
 pub(super) trait Measure {
+    /// Whether it looks at the query.
+    const READS_QUERY: bool = true;
+
     /// # Safety
     /// See [`Lanes`].
     unsafe fn add<L: Lanes>(query: L, row: L, sum: L) -> L;
@@ -51,6 +69,8 @@ impl Measure for Product {
 struct Square;
 
 impl Measure for Square {
+    const READS_QUERY: bool = false;
+
     #[inline(always)]
     unsafe fn add<L: Lanes>(_query: L, row: L, sum: L) -> L {
         // SAFETY: the caller's duty.
@@ -66,22 +86,55 @@ impl Measure for Square {
 pub(super) unsafe fn run<L: Lanes, const Q: usize, const R: usize>(task: Task<'_>) {
     // SAFETY: the caller's duty.
     unsafe {
+        match task.element() {
+            VectorElement::F32 => run_on::<L, F32, Q, R>(task),
+            VectorElement::F16 => run_on::<L, F16, Q, R>(task),
+            VectorElement::BF16 => run_on::<L, BF16, Q, R>(task),
+            VectorElement::I8 => run_on::<L, I8, Q, R>(task),
+        }
+    }
+}
+
+/// [`run`] on rows of one element type.
+#[inline(always)]
+unsafe fn run_on<L: Lanes, E: Element, const Q: usize, const R: usize>(task: Task<'_>) {
+    // SAFETY: the caller's duty.
+    unsafe {
         match task {
-            Task::SquaredDistances { queries, rows, out } => all::<L, SquaredDifference, Q, R>(queries, rows, out),
-            Task::InnerProducts { queries, rows, out } => all::<L, Product, Q, R>(queries, rows, out),
+            Task::SquaredDistances { queries, rows, out } => all::<L, E, SquaredDifference, Q, R>(queries, rows, out),
+            Task::InnerProducts { queries, rows, out } => all::<L, E, Product, Q, R>(queries, rows, out),
             Task::InnerProductsAndNorms { query, rows, out, norms } => {
-                stream::<L, Product, true>(query.as_ptr().cast(), rows, out, norms)
+                stream::<L, E, Product, true>(query.as_ptr().cast(), rows, out, norms)
             }
-            Task::Norms { rows, norms } if rows.is_empty() => norms.fill(0.0),
-            // The measure does not use the query; a row stands for it.
-            Task::Norms { rows, norms } => stream::<L, Square, false>(rows.row_pointer(0), rows, norms, &mut []),
+            Task::Norms { rows, norms } => stream::<L, E, Square, false>(std::ptr::null(), rows, norms, &mut []),
+            Task::Widen { rows, out } => widen::<L, E>(rows, out),
+        }
+    }
+}
+
+/// Every row as `f32`.
+#[inline(always)]
+unsafe fn widen<L: Lanes, E: Element>(rows: &RowBlock<'_>, out: &mut [f32]) {
+    let dim = rows.dim();
+    let whole = dim - dim % LANES;
+    for (index, out) in out.chunks_exact_mut(dim).enumerate() {
+        // SAFETY: there are as many rows as `out` has places for, each of `dim` elements; the rest is the caller's duty.
+        unsafe {
+            let row = rows.row_pointer(index);
+            for element in (0..whole).step_by(LANES) {
+                E::load::<L>(row.add(element * E::BYTES)).store_head(out.as_mut_ptr().add(element), LANES);
+            }
+            if whole < dim {
+                let lanes = E::load_head::<L>(row.add(whole * E::BYTES), dim - whole);
+                lanes.store_head(out.as_mut_ptr().add(whole), dim - whole);
+            }
         }
     }
 }
 
 /// Every query with every row: whole tiles, then smaller ones, then one alone.
 #[inline(always)]
-unsafe fn all<L: Lanes, M: Measure, const Q: usize, const R: usize>(
+unsafe fn all<L: Lanes, E: Element, M: Measure, const Q: usize, const R: usize>(
     queries: &[f32],
     rows: &RowBlock<'_>,
     out: &mut [f32],
@@ -96,13 +149,13 @@ unsafe fn all<L: Lanes, M: Measure, const Q: usize, const R: usize>(
         // SAFETY: `from` holds `left` queries, no fewer than each call takes; the rest is the caller's duty.
         first += unsafe {
             if left >= Q {
-                pass::<L, M, Q, R>(from, rows, out)
+                pass::<L, E, M, Q, R>(from, rows, out)
             } else if Q > 4 && left >= 4 {
-                pass::<L, M, 4, R>(from, rows, out)
+                pass::<L, E, M, 4, R>(from, rows, out)
             } else if Q > 2 && left >= 2 {
-                pass::<L, M, 2, R>(from, rows, out)
+                pass::<L, E, M, 2, R>(from, rows, out)
             } else {
-                stream::<L, M, false>(from.as_ptr().cast(), rows, &mut out[..row_count], &mut []);
+                stream::<L, E, M, false>(from.as_ptr().cast(), rows, &mut out[..row_count], &mut []);
                 1
             }
         };
@@ -111,7 +164,7 @@ unsafe fn all<L: Lanes, M: Measure, const Q: usize, const R: usize>(
 
 /// `Q` queries with every row, `R` rows at a time, the rest one at a time. Gives `Q`.
 #[inline(always)]
-unsafe fn pass<L: Lanes, M: Measure, const Q: usize, const R: usize>(
+unsafe fn pass<L: Lanes, E: Element, M: Measure, const Q: usize, const R: usize>(
     queries: &[f32],
     rows: &RowBlock<'_>,
     out: &mut [f32],
@@ -125,14 +178,14 @@ unsafe fn pass<L: Lanes, M: Measure, const Q: usize, const R: usize>(
     let tiled = row_count - row_count % R;
     for first in (0..tiled).step_by(R) {
         // SAFETY: rows `first..first + R` exist; the queries are the caller's duty.
-        let distances = unsafe { tile::<L, M, Q, R>(queries, pointers(rows, first), dim) };
+        let distances = unsafe { tile::<L, E, M, Q, R>(queries, pointers(rows, first), dim) };
         for (query, distances) in distances.iter().enumerate() {
             out[query * row_count + first..][..R].copy_from_slice(distances);
         }
     }
     for first in tiled..row_count {
         // SAFETY: row `first` exists; the queries are the caller's duty.
-        let distances = unsafe { tile::<L, M, Q, 1>(queries, pointers(rows, first), dim) };
+        let distances = unsafe { tile::<L, E, M, Q, 1>(queries, pointers(rows, first), dim) };
         for (query, [distance]) in distances.iter().enumerate() {
             out[query * row_count + first] = *distance;
         }
@@ -152,7 +205,7 @@ unsafe fn pointers<const R: usize>(rows: &RowBlock<'_>, first: usize) -> [*const
 
 /// The sums of `Q` queries with `R` rows.
 #[inline(always)]
-unsafe fn tile<L: Lanes, M: Measure, const Q: usize, const R: usize>(
+unsafe fn tile<L: Lanes, E: Element, M: Measure, const Q: usize, const R: usize>(
     queries: [*const u8; Q],
     rows: [*const u8; R],
     dim: usize,
@@ -162,12 +215,12 @@ unsafe fn tile<L: Lanes, M: Measure, const Q: usize, const R: usize>(
     unsafe {
         let mut sums = [[L::zero(); R]; Q];
         for element in (0..whole).step_by(LANES) {
-            let rows = load(&rows, element);
-            add::<L, M, Q, R>(&mut sums, load(&queries, element), rows);
+            let rows = load::<L, E, R>(&rows, element);
+            add::<L, M, Q, R>(&mut sums, load::<L, F32, Q>(&queries, element), rows);
         }
         if whole < dim {
-            let rows = load_head(&rows, whole, dim - whole);
-            let queries = load_head(&queries, whole, dim - whole);
+            let rows = load_head::<L, E, R>(&rows, whole, dim - whole);
+            let queries = load_head::<L, F32, Q>(&queries, whole, dim - whole);
             add::<L, M, Q, R>(&mut sums, queries, rows);
         }
         let mut distances = [[0.0; R]; Q];
@@ -182,24 +235,28 @@ unsafe fn tile<L: Lanes, M: Measure, const Q: usize, const R: usize>(
 // so whatever is called through them is not inlined (measured: a third of a scan of 50 dimensions).
 
 #[inline(always)]
-unsafe fn load<L: Lanes, const N: usize>(vectors: &[*const u8; N], element: usize) -> [L; N] {
+unsafe fn load<L: Lanes, E: Element, const N: usize>(vectors: &[*const u8; N], element: usize) -> [L; N] {
     // SAFETY: every pointer is valid for sixteen elements from `element` on: the caller's duty.
     unsafe {
         let mut lanes = [L::zero(); N];
         for index in 0..N {
-            lanes[index] = L::load(vectors[index].add(element * 4));
+            lanes[index] = E::load::<L>(vectors[index].add(element * E::BYTES));
         }
         lanes
     }
 }
 
 #[inline(always)]
-unsafe fn load_head<L: Lanes, const N: usize>(vectors: &[*const u8; N], element: usize, count: usize) -> [L; N] {
+unsafe fn load_head<L: Lanes, E: Element, const N: usize>(
+    vectors: &[*const u8; N],
+    element: usize,
+    count: usize,
+) -> [L; N] {
     // SAFETY: every pointer is valid for `count` elements from `element` on: the caller's duty.
     unsafe {
         let mut lanes = [L::zero(); N];
         for index in 0..N {
-            lanes[index] = L::load_head(vectors[index].add(element * 4), count);
+            lanes[index] = E::load_head::<L>(vectors[index].add(element * E::BYTES), count);
         }
         lanes
     }

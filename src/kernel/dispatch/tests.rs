@@ -1,6 +1,7 @@
 //! Tests of `kernel/dispatch`.
 
-use super::super::rows::Rows;
+use super::super::element::VectorElement;
+use super::super::rows::{Rows, VectorRows};
 use super::*;
 
 /// xorshift: the same numbers on every run.
@@ -119,4 +120,93 @@ fn rows_out_of_bounds_are_refused() {
     assert!(RowBlock::new(&vectors, 2, Rows::Listed(&[2, 0])).is_some());
     assert!(RowBlock::new(&vectors, 2, Rows::Listed(&[0, 3])).is_none());
     assert!(RowBlock::new(&vectors, 0, Rows::Range(0..0)).is_none());
+}
+
+const NARROW: [VectorElement; 3] = [VectorElement::F16, VectorElement::BF16, VectorElement::I8];
+
+/// Values as a column of an element type.
+fn narrowed(values: &[f32], element: VectorElement) -> Vec<u8> {
+    let bytes_of = |value: &f32| match element {
+        VectorElement::F32 => value.to_le_bytes().to_vec(),
+        VectorElement::F16 => half::f16::from_f32(*value).to_le_bytes().to_vec(),
+        VectorElement::BF16 => half::bf16::from_f32(*value).to_le_bytes().to_vec(),
+        VectorElement::I8 => ((value * 127.0) as i8).to_le_bytes().to_vec(),
+    };
+    values.iter().flat_map(bytes_of).collect()
+}
+
+/// What `half` makes of the elements of a column.
+fn widened(vectors: &[u8], element: VectorElement) -> Vec<f32> {
+    let pair = |chunk: &[u8]| u16::from_le_bytes([chunk[0], chunk[1]]);
+    let widen = |chunk: &[u8]| match element {
+        VectorElement::F32 => f32::from_le_bytes(chunk.try_into().unwrap()),
+        VectorElement::F16 => half::f16::from_bits(pair(chunk)).to_f32(),
+        VectorElement::BF16 => half::bf16::from_bits(pair(chunk)).to_f32(),
+        VectorElement::I8 => f32::from(chunk[0] as i8),
+    };
+    vectors.chunks(element.bytes()).map(widen).collect()
+}
+
+#[test]
+fn a_narrow_row_has_the_distances_of_its_f32_copy() {
+    for element in NARROW {
+        for dim in dims() {
+            let queries = numbers(5 * dim, 1.0, 21);
+            let mut column = vec![7u8];
+            column.extend(narrowed(&numbers(7 * dim, 1.0, 22), element));
+            let copy = bytes(&widened(&column[1..], element));
+            let rows = VectorRows { bytes: &column[1..], dim, element };
+            let list = [6, 0, 3, 3, 5];
+            for wanted in [Rows::Range(0..7), Rows::Range(2..7), Rows::Listed(&list)] {
+                let expected = RowBlock::new(&copy, dim, wanted.clone()).unwrap();
+                let expected = results(Kernels::every()[0], &queries, &expected);
+                for level in Kernels::every() {
+                    let block = rows.block(wanted.clone()).unwrap();
+                    assert_eq!(results(level, &queries, &block), expected, "{} {element:?} dim {dim}", level.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_value_of_an_element_type_is_widened_exactly() {
+    for element in NARROW {
+        let column: Vec<u8> = match element {
+            VectorElement::I8 => (0..=255).collect(),
+            _ => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
+        };
+        let values = widened(&column, element);
+        for level in Kernels::every() {
+            for dim in [1, 16, 61] {
+                let rows = VectorRows { bytes: &column, dim, element };
+                let block = rows.block(Rows::Range(0..rows.len())).unwrap();
+                let mut out = vec![1.0; rows.len() * dim];
+                level.widen(&block, &mut out);
+                for (value, expected) in out.iter().zip(&values) {
+                    assert!(value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_widened_alone() {
+    let column = narrowed(&numbers(3 * 19, 1.0, 5), VectorElement::F16);
+    let rows = VectorRows { bytes: &column, dim: 19, element: VectorElement::F16 };
+    let mut row = [0.0; 19];
+    rows.widen(2, &mut row);
+    assert_eq!(row[..], widened(rows.row(2), VectorElement::F16));
+}
+
+#[test]
+fn narrow_rows_out_of_bounds_are_refused() {
+    let column = [0u8; 3 * 6 + 5];
+    let rows = VectorRows { bytes: &column, dim: 3, element: VectorElement::BF16 };
+    assert_eq!(rows.len(), 3);
+    assert!(rows.block(Rows::Range(0..3)).is_some() && rows.block(Rows::Range(0..4)).is_none());
+    assert!(rows.block(Rows::Listed(&[3])).is_none());
+    let nothing = VectorRows { dim: 0, ..rows };
+    assert!(nothing.is_empty() && nothing.block(Rows::Range(0..0)).is_none());
 }
