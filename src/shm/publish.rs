@@ -20,6 +20,7 @@ use super::paths;
 use crate::config::limits::{COLLECTIONS_MAX, MANIFEST_BYTES_MAX};
 use crate::config::{Instance, ServerConfig};
 use crate::sys::allocate::allocate;
+use crate::sys::failpoint;
 use crate::sys::files::make_private_dir;
 use crate::sys::map::SharedMap;
 use crate::types::{CollectionId, Epoch, Error, ErrorKind, FileId, Result};
@@ -67,6 +68,7 @@ impl Publisher {
         self.write_in_either("catalog", &encode(catalog), path_in)?;
         pass(crate::fail_point!("publish.catalog_written"))?;
         self.control.set_catalog_epoch(new);
+        failpoint::reach("publish.catalog_stored");
         for place in paths::PLACES {
             unlink_quietly(&paths::catalog(&self.instance, old, place));
         }
@@ -87,8 +89,7 @@ impl Publisher {
         self.write_in_either("manifest", &encode(manifest), path_in)?;
         pass(crate::fail_point!("publish.manifest_written"))?;
         self.control.set_manifest_epoch(cell, new);
-        // An error here would report a publication that took place as failed.
-        let _ = crate::fail_point!("publish.epoch_stored");
+        failpoint::reach("publish.manifest_stored");
         for place in paths::PLACES {
             unlink_quietly(&paths::manifest(&self.instance, collection, old, place));
         }

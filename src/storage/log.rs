@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use self::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::directory;
+use crate::fail_point;
 use crate::format::log_record::{self, LogRecord, Seal};
+use crate::sys::failpoint;
 use crate::types::{Error, ErrorKind, Lsn, Result};
 
 /// A segment over this is followed by a new one.
@@ -118,7 +120,7 @@ impl Log {
     /// Those of the disk.
     pub fn write(&mut self, durable: bool) -> Result<()> {
         self.refuse_if_poisoned()?;
-        let written = self.file.write_all(&self.buffer);
+        let written = self.file.write_all(&self.buffer).and_then(|()| fail_point!("log.written"));
         self.poison_on(written, "append to")?;
         let segment = self.segments.last_mut().expect("a log has a segment that is written");
         segment.bytes += self.buffer.len() as u64;
@@ -152,6 +154,7 @@ impl Log {
             let segment = self.segments.remove(0);
             std::fs::remove_file(&segment.path)
                 .map_err(|error| Error::io(format_args!("remove log segment {}", segment.path.display()), &error))?;
+            failpoint::reach("log.segment_unlinked");
             unlinked += 1;
         }
         if unlinked > 0 { directory::sync(&self.dir) } else { Ok(()) }
@@ -163,9 +166,10 @@ impl Log {
     }
 
     fn sync(&mut self) -> Result<()> {
-        let synced = self.file.sync_data();
+        let synced = fail_point!("log.syncing").and_then(|()| self.file.sync_data());
         self.poison_on(synced, "sync")?;
         self.synced = Lsn(self.next.0 - 1);
+        failpoint::reach("log.synced");
         Ok(())
     }
 
@@ -178,6 +182,7 @@ impl Log {
         let (file, segment) = created.inspect_err(|error| self.poison = Some(error.clone()))?;
         self.segments.push(segment);
         (self.file, self.header, self.number) = (file, header, self.number + 1);
+        failpoint::reach("log.segment_started");
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory;
 use crate::config::Instance;
+use crate::sys::failpoint::Steps;
 use crate::types::{CollectionId, Error, FileId, Result};
 
 /// What a file is called until it is whole.
@@ -35,11 +36,17 @@ impl TableStore {
         self.instance.tables_dir(collection).join(format!("{file}.del"))
     }
 
-    /// Writes a file durably: temporary name, `fill`, fsync, rename, fsync of the directory (made if missing).
+    /// Writes a file durably: temporary name, `fill`, fsync, rename, fsync of the directory (made if missing). `steps`
+    /// names the fail points.
     ///
     /// # Errors
     /// Those of the disk and of `fill`; the temporary file is removed then.
-    pub fn write_durably(&self, path: &Path, fill: &mut dyn FnMut(&mut File) -> io::Result<()>) -> Result<()> {
+    pub fn write_durably(
+        &self,
+        path: &Path,
+        steps: Steps,
+        fill: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> Result<()> {
         let dir = path.parent().ok_or_else(|| Error::internal(format!("{} has no directory", path.display())))?;
         directory::create(dir)?;
         let mut temporary = path.as_os_str().to_owned();
@@ -50,15 +57,19 @@ impl TableStore {
         let mut write = || {
             let mut file = directory::create_file(&temporary)?;
             fill(&mut file)?;
+            steps.pass("filled")?;
             file.sync_all()?;
-            std::fs::rename(&temporary, path)
+            steps.pass("synced")?;
+            std::fs::rename(&temporary, path)?;
+            steps.pass("renamed")
         };
         if let Err(error) = write() {
             // The first error is the one to report; the sweep of the next start removes what this cannot.
             let _ = std::fs::remove_file(&temporary);
             return Err(Error::io(format_args!("write {}", path.display()), &error));
         }
-        directory::sync(dir)
+        directory::sync(dir)?;
+        steps.pass("durable").map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
     }
 
     /// Unlinks a table file and its delete checkpoint; missing ones are fine.
@@ -143,6 +154,8 @@ mod tests {
 
     use super::*;
 
+    const STEPS: Steps = Steps("serialise.table");
+
     fn store() -> (tempfile::TempDir, TableStore) {
         let dir = tempfile::tempdir().unwrap();
         let instance = Instance::new(dir.path(), dir.path()).unwrap();
@@ -153,7 +166,7 @@ mod tests {
     fn a_failed_write_leaves_nothing() {
         let (_dir, store) = store();
         let path = store.table_path(CollectionId(1), FileId(2));
-        let result = store.write_durably(&path, &mut |file| {
+        let result = store.write_durably(&path, STEPS, &mut |file| {
             file.write_all(b"half")?;
             Err(io::Error::from_raw_os_error(28))
         });
@@ -166,7 +179,7 @@ mod tests {
         let (_dir, store) = store();
         let path = store.deletes_path(CollectionId(1), FileId(2));
         for text in ["one", "two"] {
-            store.write_durably(&path, &mut |file| file.write_all(text.as_bytes())).unwrap();
+            store.write_durably(&path, STEPS, &mut |file| file.write_all(text.as_bytes())).unwrap();
             std::fs::write(path.with_extension("del.tmp"), "left by a kill").unwrap();
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
@@ -177,7 +190,7 @@ mod tests {
         let (_dir, store) = store();
         let write = |collection, file| {
             let path = store.table_path(CollectionId(collection), FileId(file));
-            store.write_durably(&path, &mut |file| file.write_all(b"x")).unwrap();
+            store.write_durably(&path, STEPS, &mut |file| file.write_all(b"x")).unwrap();
             path
         };
         let (known, unknown, dropped) = (write(1, 10), write(1, 11), write(2, 20));

@@ -2,7 +2,8 @@
 //! environment variable drives them, and cost one atomic load where it is unset.
 //!
 //! `SHOAL_FAILPOINTS="name=kill;other=delay(50);third=error:after 3"`: a point lets its first N hits of this process pass
-//! (`after N`), then acts at every hit.
+//! (`after N`), then acts at every hit. A name is `<pipeline>.<what was just done>`; all of them are in [`POINTS`], and
+//! tests/kill_points.rs kills a server at each.
 
 use std::io;
 use std::sync::OnceLock;
@@ -11,6 +12,76 @@ use std::time::Duration;
 
 /// The environment variable.
 pub const VARIABLE: &str = "SHOAL_FAILPOINTS";
+
+/// Every point there is. One that is passed and not listed fails, so that no test can miss it.
+pub const POINTS: &[&str] = &[
+    // An operation: room made and named; its record buffered; in place, beyond the visible timestamp.
+    "commit.prepared",
+    "commit.logged",
+    "commit.applied",
+    // Its group: the log written, about to be synced (an error here is the disk's), synced; visible; answered.
+    "log.written",
+    "log.syncing",
+    "log.synced",
+    "commit.durable",
+    "commit.visible",
+    "commit.answered",
+    "log.segment_started",
+    "log.segment_unlinked",
+    // Memory to table file.
+    "serialise.table_filled",
+    "serialise.table_synced",
+    "serialise.table_renamed",
+    "serialise.table_durable",
+    "serialise.deletes_filled",
+    "serialise.deletes_synced",
+    "serialise.deletes_renamed",
+    "serialise.deletes_durable",
+    "serialise.written",
+    "serialise.meta_changed",
+    "serialise.published",
+    // Many table files to one.
+    "merge.table_filled",
+    "merge.table_synced",
+    "merge.table_renamed",
+    "merge.table_durable",
+    "merge.deletes_filled",
+    "merge.deletes_synced",
+    "merge.deletes_renamed",
+    "merge.deletes_durable",
+    "merge.written",
+    "merge.meta_changed",
+    "merge.published",
+    // Delete checkpoints, and the log's cut.
+    "checkpoint.deletes_filled",
+    "checkpoint.deletes_synced",
+    "checkpoint.deletes_renamed",
+    "checkpoint.deletes_durable",
+    "checkpoint.meta_changed",
+    "cut.meta_changed",
+    "cut.done",
+    // What readers see.
+    "publish.catalog_written",
+    "publish.catalog_stored",
+    "publish.manifest_written",
+    "publish.manifest_stored",
+    "publish.table_copied",
+    "publish.table_renamed",
+    "publish.garbage_named",
+    // Definitions.
+    "ddl.meta_changed",
+    "ddl.done",
+    "ddl.catalog_published",
+    // A start.
+    "recover.swept",
+    "recover.loaded",
+    "recover.replayed",
+    "recover.manifests_published",
+    "recover.visible",
+    // Slots of a pool and of the help board.
+    "pool.claimed",
+    "board.taken",
+];
 
 /// What a point does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +102,9 @@ struct Point {
     hits: AtomicU64,
 }
 
-static POINTS: OnceLock<Vec<Point>> = OnceLock::new();
+static SET: OnceLock<Vec<Point>> = OnceLock::new();
 
-/// Passes a place by name: `fail_point!("flush.before_rename")?`. The error is an [`io::Error`].
+/// Passes a place by name: `fail_point!("log.written")?`. The error is an [`io::Error`].
 #[macro_export]
 macro_rules! fail_point {
     ($name:literal) => {
@@ -41,16 +112,43 @@ macro_rules! fail_point {
     };
 }
 
+fn points() -> &'static [Point] {
+    SET.get_or_init(|| std::env::var(VARIABLE).map(|text| read(&text)).unwrap_or_default())
+}
+
 /// Passes the place `name`. See [`fail_point!`](crate::fail_point).
 ///
 /// # Errors
 /// When the variable says so.
 pub fn hit(name: &str) -> io::Result<()> {
-    let points = POINTS.get_or_init(|| std::env::var(VARIABLE).map(|text| read(&text)).unwrap_or_default());
+    let points = points();
     if points.is_empty() {
         return Ok(());
     }
+    if !POINTS.contains(&name) {
+        tracing::error!("fail point {name} is not listed");
+        return Err(io::Error::other(format!("fail point {name} is not listed")));
+    }
     act(points, name)
+}
+
+/// Passes a place behind which nothing may fail any more: only a kill or a delay happens here.
+pub fn reach(name: &str) {
+    let _ = hit(name);
+}
+
+/// The points of a step that several pipelines take: `<prefix>_<what was just done>`.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps(pub &'static str);
+
+impl Steps {
+    /// Passes the place `<prefix>_<step>`.
+    ///
+    /// # Errors
+    /// When the variable says so.
+    pub fn pass(self, step: &str) -> io::Result<()> {
+        if points().is_empty() { Ok(()) } else { hit(&format!("{}_{step}", self.0)) }
+    }
 }
 
 #[cold]
@@ -77,7 +175,8 @@ fn read(text: &str) -> Vec<Point> {
     let mut points = Vec::new();
     for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
         match read_point(entry) {
-            Some(point) => points.push(point),
+            Some(point) if POINTS.contains(&point.name.as_str()) => points.push(point),
+            Some(point) => tracing::error!("{VARIABLE}: there is no point `{}`", point.name),
             None => tracing::error!("{VARIABLE}: cannot read `{entry}`; write name=kill|delay(ms)|error[:after N]"),
         }
     }
@@ -107,10 +206,10 @@ mod tests {
 
     #[test]
     fn a_point_lets_its_first_hits_pass() {
-        let points = read("a=error:after 2; b=delay(1)");
-        let outcomes: Vec<bool> = (0..4).map(|_| act(&points, "a").is_ok()).collect();
+        let points = read("log.written=error:after 2; log.synced=delay(1); unknown=kill");
+        let outcomes: Vec<bool> = (0..4).map(|_| act(&points, "log.written").is_ok()).collect();
         assert_eq!(outcomes, [true, true, false, false]);
-        assert!(act(&points, "b").is_ok() && act(&points, "unknown").is_ok());
+        assert!(act(&points, "log.synced").is_ok() && act(&points, "unknown").is_ok());
     }
 
     #[test]
@@ -124,6 +223,6 @@ mod tests {
 
     #[test]
     fn an_unset_variable_means_no_points() {
-        assert!(hit("anything").is_ok());
+        assert!(hit("anything").is_ok() && Steps("serialise.table").pass("filled").is_ok());
     }
 }

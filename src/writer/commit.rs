@@ -25,6 +25,7 @@ use crate::format::log_record::{LogRecord, RecordKind};
 use crate::ipc::method::Method;
 use crate::ipc::progress::Gauge;
 use crate::proto::{milvus, rows, status};
+use crate::sys::failpoint;
 use crate::types::{CollectionId, Error, ErrorKind, Lsn, PartitionId, Result, Timestamp};
 
 /// Operations of one group.
@@ -149,9 +150,11 @@ impl Committer {
         let collection = state.collection(rows.collection)?;
         check_target(collection, rows)?;
         let prepared = prepare(&engine, collection, rows, Timestamp::MAX)?;
+        failpoint::reach("commit.prepared");
         let stamp = self.append_record(rows.kind, rows.collection, rows.partition, rows.first_id, payload)?;
         let deleted = prepared.found.len();
         place(&engine, collection, rows, prepared, stamp);
+        failpoint::reach("commit.applied");
         drop(state);
         engine.count(Gauge::InsertedRows, rows.batch.row_count as u64);
         engine.count(Gauge::DeletedRows, deleted as u64);
@@ -209,6 +212,7 @@ impl Committer {
         self.engine.lsn_next.store(lsn.0 + 1, Ordering::Relaxed);
         self.last = Some(timestamp);
         self.group_bytes += payload.len();
+        failpoint::reach("commit.logged");
         Ok(stamp)
     }
 
@@ -221,11 +225,17 @@ impl Committer {
                 group.into_iter().for_each(|applied| self.refuse(applied.caller, applied.method, &error));
                 return Err(error);
             }
+            failpoint::reach("commit.durable");
             self.engine.publisher.control().set_visible(last);
+            failpoint::reach("commit.visible");
             // Immutable files with rows of this group wait for exactly this.
             self.engine.serialise.raise();
         }
+        let is_empty = group.is_empty();
         group.into_iter().for_each(|applied| applied.caller.reply(&applied.reply));
+        if !is_empty {
+            failpoint::reach("commit.answered");
+        }
         Ok(())
     }
 

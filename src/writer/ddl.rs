@@ -9,7 +9,8 @@ use super::state::State;
 use super::{ddl_aliases, ddl_collections, ddl_databases, ddl_indexes, ddl_load, ddl_partitions, flush, lock};
 use crate::ipc::method::Method;
 use crate::proto::{common, milvus, status};
-use crate::storage::meta::MetaEdit;
+use crate::storage::meta::{Meta, MetaEdit};
+use crate::sys::failpoint;
 use crate::types::{CollectionId, CollectionRecord, Error, ErrorKind, Result};
 
 /// Executes a request. The answer is the method's encoded reply.
@@ -29,6 +30,7 @@ pub fn execute(engine: &Engine, method: Method, database: &str, body: &[u8]) -> 
         }
         method => change(engine, method, database, body)?,
     }
+    failpoint::reach("ddl.done");
     Ok(status::success().encode_to_vec())
 }
 
@@ -56,6 +58,16 @@ fn change(engine: &Engine, method: Method, database: &str, body: &[u8]) -> Resul
         Method::AlterDatabase => ddl_databases::alter(engine, decode(body)?),
         method => Err(Error::unimplemented(method.name())),
     }
+}
+
+/// Changes meta: afterwards the definition is changed, whatever happens to this process.
+///
+/// # Errors
+/// Those of meta; nothing is changed then.
+pub fn change_meta(meta: &mut Meta, edits: &[MetaEdit]) -> Result<()> {
+    meta.apply(edits)?;
+    failpoint::reach("ddl.meta_changed");
+    Ok(())
 }
 
 /// Decodes a request.
@@ -89,7 +101,7 @@ pub fn update(
     if record == before {
         return Ok(id);
     }
-    meta.apply(&[MetaEdit::PutCollection(record.clone())])?;
+    change_meta(&mut meta, &[MetaEdit::PutCollection(record.clone())])?;
     let mut state = lock(&engine.state);
     let collection = state.collection(id)?;
     collection.schema = record.schema.clone().into();

@@ -1,5 +1,6 @@
 //! Create, drop, alter aliases.
 
+use super::ddl::change_meta;
 use super::engine::Engine;
 use super::lock;
 use super::operation::database_of;
@@ -61,7 +62,7 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropAliasRequest)
             return Ok(());
         }
     }
-    meta.apply(&[MetaEdit::DropAlias { database: key.0.clone(), alias: key.1.clone() }])?;
+    change_meta(&mut meta, &[MetaEdit::DropAlias { database: key.0.clone(), alias: key.1.clone() }])?;
     let mut state = lock(&engine.state);
     state.aliases.remove(&key);
     engine.publish_catalog(&state)
@@ -89,7 +90,10 @@ fn put(
         check(&state, &key, target)?;
         target
     };
-    meta.apply(&[MetaEdit::PutAlias { database: key.0.clone(), alias: key.1.clone(), collection: target }])?;
+    change_meta(
+        &mut meta,
+        &[MetaEdit::PutAlias { database: key.0.clone(), alias: key.1.clone(), collection: target }],
+    )?;
     let mut state = lock(&engine.state);
     state.aliases.insert(key, target);
     engine.publish_catalog(&state)

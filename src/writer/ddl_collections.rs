@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::ddl::{merge_properties, update};
+use super::ddl::{change_meta, merge_properties, update};
 use super::engine::Engine;
 use super::lock;
 use super::operation::{database_of, undecodable};
@@ -11,6 +11,7 @@ use crate::config::limits::{COLLECTIONS_MAX, SHARDS_MAX};
 use crate::proto::schemas::{NameOf, check_name, schema_from_wire};
 use crate::proto::{milvus, schema, status};
 use crate::storage::meta::MetaEdit;
+use crate::sys::failpoint;
 use crate::types::{
     CollectionId, CollectionRecord, Error, ErrorKind, FileId, Lsn, PartitionId, PartitionRecord, Result, Timestamp,
 };
@@ -45,7 +46,7 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateCollection
         flushed_lsn: Lsn(0),
         is_loaded: false,
     });
-    meta.apply(&[MetaEdit::PutCollection(record.clone())])?;
+    change_meta(&mut meta, &[MetaEdit::PutCollection(record.clone())])?;
     let mut state = lock(&engine.state);
     let mut collection = Collection::new(record);
     // The manifest before the name: who finds the name finds the collection.
@@ -164,7 +165,7 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropCollectionReq
     edits.extend(state.collection(id)?.unreadable.iter().map(|file| MetaEdit::DropFile(file.id)));
     edits.push(MetaEdit::DropCollection(id));
     std::mem::drop(state);
-    meta.apply(&edits)?;
+    change_meta(&mut meta, &edits)?;
     forget(engine, &key, id)
 }
 
@@ -174,6 +175,7 @@ fn forget(engine: &Engine, key: &(String, String), id: CollectionId) -> Result<(
     state.names.remove(key);
     let Some(mut collection) = state.collections.remove(&id) else { return Ok(()) };
     let published = engine.publish_catalog(&state);
+    failpoint::reach("ddl.catalog_published");
     let lost = empty(&mut collection);
     engine.collect_garbage(&mut collection);
     if let Err(error) = engine.publisher.remove_collection(collection.record.cell, id) {
@@ -223,7 +225,7 @@ pub fn truncate(engine: &Engine, database: &str, request: &milvus::TruncateColle
         (id, record, sealed.chain(unreadable).map(MetaEdit::DropFile).collect::<Vec<_>>())
     };
     edits.push(MetaEdit::PutCollection(record.clone()));
-    meta.apply(&edits)?;
+    change_meta(&mut meta, &edits)?;
     let mut state = lock(&engine.state);
     let collection = state.collection(id)?;
     collection.record = record;
@@ -257,7 +259,7 @@ pub fn rename(engine: &Engine, database: &str, request: &milvus::RenameCollectio
     };
     record.database.clone_from(&new_key.0);
     record.name.clone_from(&new_key.1);
-    meta.apply(&[MetaEdit::PutCollection(record.clone())])?;
+    change_meta(&mut meta, &[MetaEdit::PutCollection(record.clone())])?;
     let mut state = lock(&engine.state);
     state.names.remove(&old_key);
     state.names.insert(new_key, record.id);

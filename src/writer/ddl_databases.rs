@@ -1,6 +1,6 @@
 //! Create, drop, alter databases.
 
-use super::ddl::merge_properties;
+use super::ddl::{change_meta, merge_properties};
 use super::engine::Engine;
 use super::lock;
 use crate::proto::schemas::{NameOf, check_name};
@@ -37,7 +37,7 @@ pub fn create(engine: &Engine, request: milvus::CreateDatabaseRequest) -> Result
         created: engine.clock.next(),
         properties: status::pairs_from_wire(request.properties),
     };
-    meta.apply(&[MetaEdit::PutDatabase(record.clone())])?;
+    change_meta(&mut meta, &[MetaEdit::PutDatabase(record.clone())])?;
     let mut state = lock(&engine.state);
     state.databases.push(record);
     engine.publish_catalog(&state)
@@ -61,7 +61,7 @@ pub fn drop(engine: &Engine, request: &milvus::DropDatabaseRequest) -> Result<()
             return Err(Error::new(ErrorKind::Unexpected, message));
         }
     }
-    meta.apply(&[MetaEdit::DropDatabase(name.clone())])?;
+    change_meta(&mut meta, &[MetaEdit::DropDatabase(name.clone())])?;
     let mut state = lock(&engine.state);
     state.databases.retain(|database| database.name != *name);
     engine.publish_catalog(&state)
@@ -80,7 +80,7 @@ pub fn alter(engine: &Engine, request: milvus::AlterDatabaseRequest) -> Result<(
     let mut meta = lock(&engine.meta);
     let mut record = lock(&engine.state).database(&request.db_name)?.clone();
     merge_properties(&mut record.properties, request.properties, &request.delete_keys);
-    meta.apply(&[MetaEdit::PutDatabase(record.clone())])?;
+    change_meta(&mut meta, &[MetaEdit::PutDatabase(record.clone())])?;
     let mut state = lock(&engine.state);
     if let Some(known) = state.databases.iter_mut().find(|database| database.name == record.name) {
         *known = record;

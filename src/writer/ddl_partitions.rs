@@ -1,6 +1,6 @@
 //! Create and drop partitions.
 
-use super::ddl::update;
+use super::ddl::{change_meta, update};
 use super::engine::Engine;
 use super::lock;
 use super::operation::database_of;
@@ -70,7 +70,7 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropPartitionRequ
         (id, partition, record, files.map(|file| MetaEdit::DropFile(file.id)).collect::<Vec<_>>())
     };
     edits.push(MetaEdit::PutCollection(record.clone()));
-    meta.apply(&edits)?;
+    change_meta(&mut meta, &edits)?;
     let mut state = lock(&engine.state);
     let collection = state.collection(id)?;
     collection.record = record;

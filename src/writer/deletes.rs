@@ -9,6 +9,7 @@ use super::state::{Collection, LiveDeletes};
 use crate::format::RowSource;
 use crate::format::deletes::{DeletedAt, encode_checkpoint};
 use crate::storage::meta::MetaEdit;
+use crate::sys::failpoint::{self, Steps};
 use crate::types::{CollectionId, FileId, Keys, Lsn, PartitionId, Result, Timestamp};
 
 /// Rows that a delete will mark, as found under the state lock that is still held.
@@ -148,10 +149,16 @@ pub fn marks_until(cells: &DeletedAt, until: Timestamp) -> Vec<(u32, u64)> {
 ///
 /// # Errors
 /// Those of the disk.
-pub fn write_checkpoint(engine: &Engine, collection: CollectionId, file: FileId, marks: &[(u32, u64)]) -> Result<()> {
+pub fn write_checkpoint(
+    engine: &Engine,
+    collection: CollectionId,
+    file: FileId,
+    steps: Steps,
+    marks: &[(u32, u64)],
+) -> Result<()> {
     let bytes = encode_checkpoint(marks);
     let path = engine.store.deletes_path(collection, file);
-    engine.store.write_durably(&path, &mut |out| out.write_all(&bytes))
+    engine.store.write_durably(&path, steps, &mut |out| out.write_all(&bytes))
 }
 
 /// Writes the checkpoint of every table file with deletes that are not in one yet.
@@ -173,7 +180,7 @@ pub fn checkpoint(engine: &Engine) -> Result<()> {
     };
     for (collection, file, cells) in dirty {
         let marks = marks_until(&cells, covered);
-        write_checkpoint(engine, collection, file, &marks)?;
+        write_checkpoint(engine, collection, file, Steps("checkpoint.deletes"), &marks)?;
         note_checkpoint(engine, collection, file, marks.len() as u64, covered)?;
     }
     Ok(())
@@ -204,6 +211,7 @@ fn note_checkpoint(
     if record.deleted_count != deleted_count {
         record.deleted_count = deleted_count;
         meta.apply(&[MetaEdit::PutFile(record.clone())])?;
+        failpoint::reach("checkpoint.meta_changed");
     }
     let mut state = lock(&engine.state);
     let sealed = state

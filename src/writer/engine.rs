@@ -17,7 +17,7 @@ use crate::shm::publish::Publisher;
 use crate::storage::log::Log;
 use crate::storage::meta::Meta;
 use crate::storage::tables::TableStore;
-use crate::sys::space;
+use crate::sys::{failpoint, space};
 use crate::types::{Error, ErrorKind, Lsn, Result};
 
 /// A wake-up that is not lost when nobody waits.
@@ -186,6 +186,7 @@ impl Engine {
     pub fn collect_garbage(&self, collection: &mut Collection) {
         let id = collection.record.id;
         for garbage in std::mem::take(&mut collection.garbage) {
+            failpoint::reach("publish.garbage_named");
             match garbage {
                 Garbage::Live { name, place, buffer_bytes } => {
                     self.publisher.remove_live(id, &name, place);
@@ -237,7 +238,10 @@ impl Engine {
         use crate::storage::meta::MetaEdit::{SetDeletesFlushedLsn, SetLsnNext};
         meta.apply(&[SetDeletesFlushedLsn(keep_from), SetLsnNext(lsn_next)])?;
         drop(meta);
-        self.log()?.cut(keep_from)
+        failpoint::reach("cut.meta_changed");
+        self.log()?.cut(keep_from)?;
+        failpoint::reach("cut.done");
+        Ok(())
     }
 
     /// Refuses writes while the disk is nearly full: what is in the insert buffer must still fit into table files, and a

@@ -8,7 +8,7 @@ use super::clock::unix_ms;
 use super::engine::Engine;
 use super::lock;
 use super::merge_policy::{self, Candidate, Eagerness};
-use super::output::{Output, OutputPlan};
+use super::output::{Output, OutputPlan, OutputSteps};
 use super::state::{Collection, SealedTable};
 use crate::format::deletes::DeletedAt;
 use crate::format::table::{TableFile, sort_rows};
@@ -16,7 +16,10 @@ use crate::format::{RowRef, RowSource};
 use crate::ipc::progress::Gauge;
 use crate::shm::manifest::Place;
 use crate::storage::meta::MetaEdit;
+use crate::sys::failpoint::{self, Steps};
 use crate::types::{CollectionId, CollectionSchema, FileId, FileState, PartitionId, Result, Timestamp};
+
+const STEPS: OutputSteps = OutputSteps { table: Steps("merge.table"), deletes: Steps("merge.deletes") };
 
 /// How long the thread sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_secs(1);
@@ -217,6 +220,7 @@ fn merge(engine: &Engine, job: &Job) -> Result<(), Failure> {
         cells: &cells,
         order: &order,
         is_published: job.is_published,
+        steps: STEPS,
         may_be_cancelled: true,
     };
     let covered = engine.publisher.control().visible();
@@ -225,6 +229,7 @@ fn merge(engine: &Engine, job: &Job) -> Result<(), Failure> {
         true => None,
         false => Some(plan.write(engine, covered).map_err(harmless)?),
     };
+    failpoint::reach("merge.written");
     commit(engine, job, plan, output)
 }
 
@@ -251,6 +256,7 @@ fn commit(engine: &Engine, job: &Job, plan: OutputPlan<'_>, mut output: Option<O
         plan.discard(engine);
         return Err(harmless(error));
     }
+    failpoint::reach("merge.meta_changed");
     let fatal = |error| Failure { error, is_fatal: true };
     let mut state = lock(&engine.state);
     let collection = state.collection(job.collection).map_err(fatal)?;
@@ -279,6 +285,7 @@ fn commit(engine: &Engine, job: &Job, plan: OutputPlan<'_>, mut output: Option<O
     if let Err(error) = engine.publish(collection) {
         tracing::warn!("the manifest of collection {} cannot be published yet: {error}", job.collection);
     }
+    failpoint::reach("merge.published");
     Ok(())
 }
 

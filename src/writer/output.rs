@@ -9,6 +9,7 @@ use super::state::{LiveDeletes, SealedTable};
 use crate::format::table::{TableFile, TableSummary, write_table};
 use crate::format::{RowRef, RowSource};
 use crate::shm::manifest::Place;
+use crate::sys::failpoint::Steps;
 use crate::sys::map::SharedMap;
 use crate::types::{
     CollectionId, CollectionSchema, Error, ErrorKind, FileId, FileRecord, FileState, Lsn, PartitionId, Result,
@@ -17,6 +18,15 @@ use crate::types::{
 
 /// Bytes between writes to the disk.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// The fail points of the files of an output.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputSteps {
+    /// Of the table file.
+    pub table: Steps,
+    /// Of its delete checkpoint.
+    pub deletes: Steps,
+}
 
 /// Where an output file goes and what it is made from.
 #[derive(Clone, Copy)]
@@ -37,6 +47,8 @@ pub struct OutputPlan<'a> {
     pub order: &'a [RowRef],
     /// Copy it into shared memory.
     pub is_published: bool,
+    /// Names the fail points.
+    pub steps: OutputSteps,
     /// A stop of the writer ends the work: its inputs stay as they are.
     pub may_be_cancelled: bool,
 }
@@ -97,7 +109,7 @@ impl OutputPlan<'_> {
     fn try_write(&self, engine: &Engine, covered: Timestamp) -> Result<Output> {
         let path = engine.store.table_path(self.collection, self.file);
         let mut summary: Option<TableSummary> = None;
-        engine.store.write_durably(&path, &mut |file| {
+        engine.store.write_durably(&path, self.steps.table, &mut |file| {
             let out = Cancellable { out: file, engine, may_be_cancelled: self.may_be_cancelled };
             let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
             summary = Some(write_table(&mut out, self.schema, self.sources, self.order)?);
@@ -107,7 +119,7 @@ impl OutputPlan<'_> {
         let marks = self.marks();
         let durable: Vec<(u32, u64)> = marks.iter().copied().filter(|(_, at)| *at <= covered.0).collect();
         if !durable.is_empty() {
-            write_checkpoint(engine, self.collection, self.file, &durable)?;
+            write_checkpoint(engine, self.collection, self.file, self.steps.deletes, &durable)?;
         }
         let deletes = match marks.is_empty() {
             true => None,

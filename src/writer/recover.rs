@@ -29,6 +29,7 @@ use crate::shm::publish::Publisher;
 use crate::storage::log::{Log, LogRecovery};
 use crate::storage::meta::{Meta, MetaEdit, MetaState};
 use crate::storage::tables::TableStore;
+use crate::sys::failpoint;
 use crate::types::{Error, ErrorKind, FileRecord, FileState, Lsn, PartitionId, Result, Timestamp};
 
 /// Bytes of table files whose checksum is checked before the first answer; the rest is checked when it is copied into
@@ -49,11 +50,14 @@ pub fn open(
     let known = meta.load()?;
     let engine = engine(config, instance, incarnation, cell, meta, &known)?;
     sweep_tables(&engine, &known)?;
+    failpoint::reach("recover.swept");
     let mut newest = known.timestamp_high.max(engine.publisher.control().visible());
     load_state(&engine, &known, &mut newest)?;
+    failpoint::reach("recover.loaded");
     engine.clock.advance(newest);
     engine.prepare_numbers()?;
     replay_log(&engine, &known, &mut newest)?;
+    failpoint::reach("recover.replayed");
     engine.clock.advance(newest);
     engine.prepare_numbers()?;
     publish_all(&engine)?;
@@ -321,9 +325,11 @@ fn publish_all(engine: &Engine) -> Result<()> {
     let manifests: Result<Vec<Manifest>> =
         state.collections.values_mut().map(|collection| engine.publish_manifest(collection)).collect();
     let manifests = manifests?;
+    failpoint::reach("recover.manifests_published");
     engine.publish_catalog(&state)?;
     // Fresh: rows and deletes of every replayed operation are below it, and no horizon is above it.
     engine.publisher.control().set_visible(engine.clock.next());
+    failpoint::reach("recover.visible");
     engine.publisher.control().beat(unix_ms());
     let named: Vec<&Manifest> = manifests.iter().collect();
     match engine.publisher.sweep(&named) {

@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::lock;
-use super::output::{Output, OutputPlan};
+use super::output::{Output, OutputPlan, OutputSteps};
 use super::state::{Collection, State};
 use crate::format::RowSource;
 use crate::format::growing::{GrowingFile, GrowingRows};
 use crate::format::table::sort_rows;
 use crate::ipc::progress::Gauge;
 use crate::storage::meta::MetaEdit;
+use crate::sys::failpoint::{self, Steps};
 use crate::types::{CollectionId, CollectionSchema, FileId, Lsn, PartitionId, Result, Timestamp};
 
 /// How long the thread sleeps when nothing wakes it, and after an error.
 const IDLE: Duration = Duration::from_secs(1);
+
+const STEPS: OutputSteps = OutputSteps { table: Steps("serialise.table"), deletes: Steps("serialise.deletes") };
 
 /// One file to serialise.
 struct Job {
@@ -120,12 +123,14 @@ fn serialise(engine: &Engine, job: &Job) -> Result<(), (crate::types::Error, boo
         cells: &cells,
         order: &order,
         is_published: job.is_published,
+        steps: STEPS,
         may_be_cancelled: false,
     };
     // Read before the sync: what the checkpoint holds must not be ahead of the durable log.
     let covered = engine.publisher.control().visible();
     engine.sync_log().map_err(|error| (error, false))?;
     let output = plan.write(engine, covered).map_err(|error| (error, false))?;
+    failpoint::reach("serialise.written");
     commit(engine, job, &plan, output)
 }
 
@@ -147,6 +152,7 @@ fn commit(
         plan.discard(engine);
         return Err((error, false));
     }
+    failpoint::reach("serialise.meta_changed");
     let mut state = lock(&engine.state);
     let collection = state.collection(job.collection).map_err(|error| (error, true))?;
     plan.carry_over(engine, &mut output).map_err(|error| (error, true))?;
@@ -167,6 +173,7 @@ fn commit(
         // The old manifest names the chunks, which stay; the next operation on the collection publishes first.
         tracing::warn!("the manifest of collection {} cannot be published yet: {error}", job.collection);
     }
+    failpoint::reach("serialise.published");
     Ok(())
 }
 

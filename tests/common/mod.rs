@@ -1,6 +1,8 @@
 //! Real servers and a lean client for the Rust tests: everything a test starts or makes is gone at its end, also when it fails.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod model;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -64,20 +66,19 @@ impl Server {
         server
     }
 
+    /// The fail points of the next start.
+    pub fn set_fail_points(&mut self, fail_points: &str) {
+        fail_points.clone_into(&mut self.fail_points);
+    }
+
+    /// Starts it again after [`Server::kill`] or [`Server::stop`], without waiting until it serves.
+    pub fn launch(&mut self) {
+        self.child = Some(self.spawn(Stdio::null()));
+    }
+
     /// Starts it again after [`Server::kill`] or [`Server::stop`].
     pub fn start_again(&mut self) {
-        let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("a log file");
-        let mut child = self
-            .command()
-            .arg("serve")
-            .arg(&self.data_dir)
-            .args(["--listen", "127.0.0.1:0"])
-            .args(&self.arguments)
-            .envs((!self.fail_points.is_empty()).then_some(("SHOAL_FAILPOINTS", &self.fail_points)))
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("shoal starts");
+        let mut child = self.spawn(Stdio::piped());
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("a first line");
@@ -86,6 +87,20 @@ impl Server {
             line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no address in {line:?}; log: {}", self.log()));
         let port: String = port.chars().take_while(char::is_ascii_digit).collect();
         self.address = format!("127.0.0.1:{port}");
+    }
+
+    fn spawn(&self, stdout: Stdio) -> Child {
+        let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("a log file");
+        self.command()
+            .arg("serve")
+            .arg(&self.data_dir)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(&self.arguments)
+            .envs((!self.fail_points.is_empty()).then_some(("SHOAL_FAILPOINTS", &self.fail_points)))
+            .stdout(stdout)
+            .stderr(log)
+            .spawn()
+            .expect("shoal starts")
     }
 
     /// The binary, inside a mount namespace when the test asked for mounts.
@@ -127,6 +142,25 @@ impl Server {
             let status = child.wait().expect("a child");
             assert!(status.success(), "a drained server ends with {status}; log: {}", self.log());
         }
+    }
+
+    /// Asks it to drain, and waits for its end, however that comes.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("a server that runs");
+        signal(child.id() as i32, nix::sys::signal::Signal::SIGTERM);
+        child.wait().expect("a child")
+    }
+
+    /// Waits for its end by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.take().expect("a server that runs").wait().expect("a child")
+    }
+
+    /// What `shoal doctor` says of its directory, and whether that is "sound".
+    pub fn doctor(&self) -> (bool, String) {
+        let output = self.command().arg("doctor").arg(&self.data_dir).output().expect("shoal runs");
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (output.status.success(), text)
     }
 
     /// kill -9 of every process.
@@ -249,6 +283,12 @@ impl Api {
 
     /// Creates, indexes (FLAT) and loads a collection.
     pub fn create(&mut self, name: &str, dim: usize, metric: &str) {
+        self.try_create(name, dim).expect("the collection is created");
+        self.try_index(name, metric).expect("the index is created");
+        self.try_load(name).expect("the collection is loaded");
+    }
+
+    pub fn try_create(&mut self, name: &str, dim: usize) -> Result<(), Refused> {
         let field = |id, name: &str, data_type, is_primary_key, type_params| schema::FieldSchema {
             field_id: id,
             name: name.to_owned(),
@@ -271,16 +311,22 @@ impl Api {
             schema: wire.encode_to_vec(),
             ..Default::default()
         };
-        self.status(Method::CreateCollection, &create).expect("the collection is created");
+        self.status(Method::CreateCollection, &create)
+    }
+
+    pub fn try_index(&mut self, name: &str, metric: &str) -> Result<(), Refused> {
         let index = milvus::CreateIndexRequest {
             collection_name: name.to_owned(),
             field_name: "vector".to_owned(),
             extra_params: vec![pair("index_type", "FLAT"), pair("metric_type", metric)],
             ..Default::default()
         };
-        self.status(Method::CreateIndex, &index).expect("the index is created");
+        self.status(Method::CreateIndex, &index)
+    }
+
+    pub fn try_load(&mut self, name: &str) -> Result<(), Refused> {
         let load = milvus::LoadCollectionRequest { collection_name: name.to_owned(), ..Default::default() };
-        self.status(Method::LoadCollection, &load).expect("the collection is loaded");
+        self.status(Method::LoadCollection, &load)
     }
 
     /// A call answered by a bare status.

@@ -51,7 +51,7 @@ impl PoolServer {
             let submitted = self.memory.submitted().load(Ordering::Acquire);
             if let Some(claim) = self.scan() {
                 // For tests that kill a server with a request in its hands; an error there means nothing.
-                let _ = crate::fail_point!("pool.claimed");
+                crate::sys::failpoint::reach("pool.claimed");
                 return Some(claim);
             }
             if self.memory.submitted().load(Ordering::Acquire) == submitted {

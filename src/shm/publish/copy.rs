@@ -33,6 +33,7 @@ pub(super) fn copy_table(source: &Path, target: &Path, bytes: u64, checksum: u64
             crate::fail_point!("publish.table_copied").and_then(|()| fs::rename(&temporary, target)).map_err(
                 |error| Error::io(format_args!("rename {} to {}", temporary.display(), target.display()), &error),
             )?;
+            crate::sys::failpoint::reach("publish.table_renamed");
         }
         Ok(place)
     });
