@@ -1,8 +1,19 @@
 //! Structures that find the nearest rows of one file: build and search, over mapped bytes, in place.
-//! Start at `top_k.rs` and `flat.rs`. Uses `kernel`, `types`. Invariant: no heap proportional to the data while searching.
+//! Start at `spec.rs` (what an index is), `build.rs` and `open.rs` (the trait pair). Uses `kernel`, `types`.
+//! Invariant: no heap proportional to the data while searching.
 
+mod build;
+mod error;
 pub mod flat;
 pub mod graph;
+mod open;
+pub mod spec;
 mod top_k;
 
+pub use build::{BuildIndex, BuildProgress, builder};
+pub use error::IndexError;
+pub use open::{IndexRequest, IndexScratch, OpenIndex, SearchIndex};
 pub use top_k::{Hit, TopK};
+
+#[cfg(test)]
+mod tests;

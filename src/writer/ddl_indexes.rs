@@ -3,39 +3,9 @@
 use super::ddl::{merge_properties, update};
 use super::engine::Engine;
 use super::operation::database_of;
+use crate::index::spec::{AUTOINDEX, HINTS, IndexSpec};
 use crate::proto::{common, milvus, status};
-use crate::types::{CollectionRecord, DataType, Error, ErrorKind, FieldSchema, IndexId, IndexRecord, Metric, Result};
-
-/// Index types of Milvus that this server does not build yet.
-const KNOWN_TYPES: [&str; 24] = [
-    "HNSW",
-    "HNSW_SQ",
-    "HNSW_PQ",
-    "HNSW_PRQ",
-    "IVF_FLAT",
-    "IVF_SQ8",
-    "IVF_PQ",
-    "IVF_RABITQ",
-    "SCANN",
-    "DISKANN",
-    "BIN_FLAT",
-    "BIN_IVF_FLAT",
-    "MINHASH_LSH",
-    "SPARSE_INVERTED_INDEX",
-    "SPARSE_WAND",
-    "GPU_CAGRA",
-    "GPU_IVF_FLAT",
-    "INVERTED",
-    "BITMAP",
-    "STL_SORT",
-    "TRIE",
-    "NGRAM",
-    "RTREE",
-    "HYBRID",
-];
-
-/// Properties of an index that may be altered: hints about memory, which this server keeps and returns.
-const ALTERABLE: [&str; 2] = ["mmap.enabled", "warmup"];
+use crate::types::{CollectionRecord, Error, ErrorKind, FieldSchema, IndexId, IndexRecord, Result};
 
 /// Creates an index; again with the same parameters is fine.
 ///
@@ -94,30 +64,16 @@ fn value_of<'a>(given: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 fn checked_params(field: &FieldSchema, given: &[(String, String)]) -> Result<Vec<(String, String)>> {
-    let index_type = value_of(given, "index_type").unwrap_or("AUTOINDEX").to_ascii_uppercase();
+    let index_type = value_of(given, "index_type").unwrap_or(AUTOINDEX).to_ascii_uppercase();
     if !field.data_type.is_vector() {
         return Err(scalar_index_error(field, given, &index_type));
     }
-    let rest: Vec<(String, String)> = given
-        .iter()
-        .filter(|(key, _)| !["index_type", "metric_type", "index_name"].contains(&key.as_str()))
-        .cloned()
-        .collect();
-    match index_type.as_str() {
-        "FLAT" => {}
-        "AUTOINDEX" if rest.iter().all(|(key, _)| ALTERABLE.contains(&key.as_str())) => {}
-        "AUTOINDEX" => return Err(Error::invalid("only metric type can be passed when use AutoIndex")),
-        known if KNOWN_TYPES.contains(&known) => {
-            return Err(Error::unimplemented(format_args!("index type {known} (use FLAT or AUTOINDEX)")));
-        }
-        unknown => {
-            let message = format!("invalid parameter[expected=valid index][actual=invalid index type: {unknown}]");
-            return Err(Error::new(ErrorKind::InvalidParameter, message));
-        }
-    }
-    let metric = checked_metric(field, value_of(given, "metric_type"))?;
-    let mut params = vec![("index_type".to_owned(), index_type), ("metric_type".to_owned(), metric.name().to_owned())];
-    params.extend(rest);
+    let spec = IndexSpec::parse(field, given)?;
+    let rest = given.iter().filter(|(key, _)| !["index_type", "metric_type", "index_name"].contains(&key.as_str()));
+    // Described as the user wrote it: AUTOINDEX stays AUTOINDEX, whatever it stands for.
+    let mut params =
+        vec![("index_type".to_owned(), index_type), ("metric_type".to_owned(), spec.metric.name().to_owned())];
+    params.extend(rest.cloned());
     Ok(params)
 }
 
@@ -128,24 +84,6 @@ fn scalar_index_error(field: &FieldSchema, given: &[(String, String)], index_typ
         field.name,
         field.data_type.name()
     ))
-}
-
-fn checked_metric(field: &FieldSchema, name: Option<&str>) -> Result<Metric> {
-    let is_dense = matches!(
-        field.data_type,
-        DataType::FloatVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector
-    );
-    if !is_dense {
-        return Err(Error::unimplemented(format_args!("an index on a field of type {}", field.data_type.name())));
-    }
-    let Some(name) = name else { return Ok(Metric::Cosine) };
-    Metric::from_name(name).ok_or_else(|| {
-        let message = format!(
-            "float vector index does not support metric type: {name}: invalid parameter[expected=valid index \
-             params][actual=invalid index params]"
-        );
-        Error::new(ErrorKind::InvalidParameter, message)
-    })
 }
 
 fn named_index(record: &CollectionRecord, index_name: &str, field_name: &str) -> Option<usize> {
@@ -182,7 +120,7 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropIndexRequest)
 pub fn alter(engine: &Engine, database: &str, request: milvus::AlterIndexRequest) -> Result<()> {
     let database = database_of(&request.db_name, database).to_owned();
     let keys = request.extra_params.iter().map(|pair| &pair.key).chain(&request.delete_keys);
-    if let Some(key) = keys.into_iter().find(|key| !ALTERABLE.contains(&key.as_str())) {
+    if let Some(key) = keys.into_iter().find(|key| !HINTS.contains(&key.as_str())) {
         return Err(Error::invalid(format_args!("{key} is not a configable index property")));
     }
     update(engine, &database, &request.collection_name, |_, record| {

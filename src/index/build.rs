@@ -1,0 +1,118 @@
+//! Building an index over the vectors of one table file: one trait for every kind.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::IndexError;
+use super::graph::{self, Stage};
+use super::spec::{BuildSettings, GraphSettings, IndexSpec};
+use crate::kernel::{VectorElement, VectorRows};
+
+/// A build that knows how many bytes it will write. What the size depends on may be computed already.
+pub trait BuildIndex {
+    /// Bytes of the image.
+    fn image_bytes(&self) -> usize;
+
+    /// Builds into `image`, which has [`BuildIndex::image_bytes`] bytes, all zero.
+    ///
+    /// # Errors
+    /// When the image has another length, or the vectors cannot be indexed.
+    fn write(self: Box<Self>, image: &mut [u8]) -> Result<(), IndexError>;
+}
+
+/// How far a build is, in rows: written by its threads, read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct BuildProgress {
+    rows_done: AtomicU64,
+}
+
+impl BuildProgress {
+    /// Notes how many rows are done. Of several stages, each counts for its share.
+    pub fn set(&self, rows_done: usize) {
+        self.rows_done.fetch_max(rows_done as u64, Ordering::Relaxed);
+    }
+
+    /// Rows done so far; never goes back.
+    pub fn rows_done(&self) -> u64 {
+        self.rows_done.load(Ordering::Relaxed)
+    }
+}
+
+/// Begins a build of all rows, on `threads` threads.
+///
+/// # Errors
+/// When nothing is built for the kind, or the vectors do not fit it.
+pub fn builder<'a>(
+    spec: &IndexSpec,
+    rows: VectorRows<'a>,
+    threads: usize,
+    progress: &'a BuildProgress,
+) -> Result<Box<dyn BuildIndex + 'a>, IndexError> {
+    match &spec.settings {
+        BuildSettings::Flat => Err(IndexError::Build("nothing is built for FLAT")),
+        BuildSettings::Graph(settings) => Ok(Box::new(GraphBuild::new(spec, settings, rows, threads, progress)?)),
+    }
+}
+
+/// The quantised graph.
+struct GraphBuild<'a> {
+    parameters: graph::BuildParameters,
+    vectors: &'a [f32],
+    image_bytes: usize,
+    progress: &'a BuildProgress,
+}
+
+impl<'a> GraphBuild<'a> {
+    fn new(
+        spec: &IndexSpec,
+        settings: &GraphSettings,
+        rows: VectorRows<'a>,
+        threads: usize,
+        progress: &'a BuildProgress,
+    ) -> Result<GraphBuild<'a>, IndexError> {
+        if rows.element != VectorElement::F32 || rows.dim != spec.dim {
+            return Err(IndexError::Build("the vectors are of another type or dimension"));
+        }
+        // Columns of table files lie on 64-byte boundaries.
+        let vectors = bytemuck::try_cast_slice(rows.bytes);
+        let vectors: &[f32] = vectors.map_err(|_| IndexError::Build("the vectors are not aligned"))?;
+        let parameters = graph::BuildParameters {
+            code_bits: settings.code_bits,
+            ef_construction: settings.ef_construction,
+            rounds: settings.rounds,
+            seed: settings.seed,
+            threads,
+            ..graph::BuildParameters::new(spec.metric, spec.dim)
+        };
+        let image_bytes = graph::Builder::new(parameters, vectors, &|_| ())?.image_bytes();
+        let image_bytes = image_bytes.ok_or(IndexError::Build("there are too many vectors for one file"))?;
+        Ok(GraphBuild { parameters, vectors, image_bytes, progress })
+    }
+}
+
+impl BuildIndex for GraphBuild<'_> {
+    fn image_bytes(&self) -> usize {
+        self.image_bytes
+    }
+
+    fn write(self: Box<Self>, image: &mut [u8]) -> Result<(), IndexError> {
+        let rounds = self.parameters.rounds;
+        let report = |at: graph::Progress| self.progress.set(graph_rows_done(at, rounds));
+        Ok(graph::Builder::new(self.parameters, self.vectors, &report)?.build(image)?)
+    }
+}
+
+/// Rows done of a graph, with each stage's share of the time: a round of searches takes longer than everything before it.
+fn graph_rows_done(at: graph::Progress, rounds: usize) -> usize {
+    const FIRST_SHARE: usize = 3;
+    const SEARCH_SHARE: usize = 6;
+    const ROUND_SHARE: usize = SEARCH_SHARE + 1;
+    let (before, share) = match at.stage {
+        Stage::Quantise => (0, 1),
+        Stage::Partition => (1, 1),
+        Stage::Link(0) => (2, 1),
+        Stage::Search(round) => (FIRST_SHARE + round * ROUND_SHARE, SEARCH_SHARE),
+        Stage::Link(round) => (FIRST_SHARE + (round - 1) * ROUND_SHARE + SEARCH_SHARE, 1),
+    };
+    let done = at.row_count * before + at.done * share;
+    done / (FIRST_SHARE + rounds * ROUND_SHARE)
+}

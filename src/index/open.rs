@@ -1,0 +1,143 @@
+//! Searching an index over the bytes it lies in: one trait for every kind, without a box or an allocation per query.
+
+use super::flat::{self, DistanceRange, Queries};
+use super::graph::{self, Graph};
+use super::spec::SearchSettings;
+use super::{Hit, IndexError, TopK};
+use crate::kernel::{VectorElement, VectorRows};
+use crate::types::Bitmap;
+
+/// What one query asks of an index.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexRequest<'a> {
+    /// Hits wanted.
+    pub k: usize,
+    /// How thoroughly to search.
+    pub settings: &'a SearchSettings,
+    /// Rows that may be hits, one bit per row of the file; `None` for all.
+    pub filter: Option<&'a Bitmap>,
+    /// Which distances are wanted.
+    pub range: Option<DistanceRange>,
+    /// The vectors the index was built from: with them distances are exact.
+    pub source: Option<VectorRows<'a>>,
+    /// Goes into the hits.
+    pub file_index: u32,
+}
+
+/// An index of one file, opened.
+pub trait SearchIndex {
+    /// Number of vectors.
+    fn row_count(&self) -> usize;
+
+    /// Offers the rows nearest to `query` to `top`.
+    ///
+    /// # Errors
+    /// When query, filter or vectors do not fit the index.
+    fn search(
+        &self,
+        query: &[f32],
+        request: &IndexRequest<'_>,
+        scratch: &mut IndexScratch,
+        top: &mut TopK,
+    ) -> Result<(), IndexError>;
+}
+
+/// Memory that the searches of one thread reuse.
+#[derive(Debug, Default)]
+pub struct IndexScratch {
+    graph: graph::Scratch,
+}
+
+/// An image of any kind, searched where it lies.
+#[derive(Clone, Copy, Debug)]
+pub enum OpenIndex<'a> {
+    /// The quantised graph.
+    Graph(Graph<'a>),
+}
+
+impl<'a> OpenIndex<'a> {
+    /// Looks at the header and the lengths alone, in constant time: the bytes were checked when they were copied.
+    ///
+    /// # Errors
+    /// When this is no image, one of another version, or a damaged or truncated one.
+    pub fn open(image: &'a [u8]) -> Result<OpenIndex<'a>, IndexError> {
+        Ok(OpenIndex::Graph(Graph::open(image)?))
+    }
+}
+
+impl SearchIndex for OpenIndex<'_> {
+    fn row_count(&self) -> usize {
+        match self {
+            OpenIndex::Graph(graph) => graph.row_count(),
+        }
+    }
+
+    fn search(
+        &self,
+        query: &[f32],
+        request: &IndexRequest<'_>,
+        scratch: &mut IndexScratch,
+        top: &mut TopK,
+    ) -> Result<(), IndexError> {
+        match self {
+            OpenIndex::Graph(graph) => search_graph(graph, query, request, &mut scratch.graph, top),
+        }
+    }
+}
+
+fn search_graph(
+    graph: &Graph<'_>,
+    query: &[f32],
+    request: &IndexRequest<'_>,
+    scratch: &mut graph::Scratch,
+    top: &mut TopK,
+) -> Result<(), IndexError> {
+    let source = match request.source {
+        Some(rows) if rows.element != VectorElement::F32 => {
+            return Err(IndexError::Mismatch("the vectors are of another type"));
+        }
+        source => source.map(|rows| rows.bytes),
+    };
+    let ef = request.settings.graph_ef(request.k).min(graph.row_count());
+    let parameters =
+        graph::SearchParameters { k: request.k, ef, filter: request.filter, source, file_index: request.file_index };
+    match request.range {
+        None => Ok(graph.search(query, parameters, scratch, top)?),
+        Some(range) => search_graph_range(graph, query, parameters, range, scratch, top),
+    }
+}
+
+/// Searches with a growing pool until `k` hits lie within the range, or hits lie beyond it; when that takes a large part of
+/// the graph, its rows are scanned.
+fn search_graph_range(
+    graph: &Graph<'_>,
+    query: &[f32],
+    parameters: graph::SearchParameters<'_>,
+    range: DistanceRange,
+    scratch: &mut graph::Scratch,
+    top: &mut TopK,
+) -> Result<(), IndexError> {
+    const GROWTH: usize = 4;
+    let mut ef = parameters.ef.max(1);
+    while ef < graph.row_count() / 4 || parameters.source.is_none() {
+        let mut nearest = TopK::new(ef);
+        graph.search(query, graph::SearchParameters { k: ef, ef, ..parameters }, scratch, &mut nearest)?;
+        let nearest: Vec<Hit> = nearest.into_sorted();
+        // What a pool holds is complete near the query and has gaps towards its end.
+        let reliable = &nearest[..nearest.len() / 2];
+        let is_beyond = reliable.last().is_some_and(|farthest| farthest.distance >= range.high);
+        let is_within = |hit: &&Hit| range.low <= hit.distance && hit.distance < range.high;
+        let is_enough = reliable.iter().filter(is_within).count() >= parameters.k;
+        if is_enough || is_beyond || ef >= graph.row_count() {
+            nearest.iter().filter(is_within).take(parameters.k).for_each(|hit| top.push(*hit));
+            return Ok(());
+        }
+        ef = (ef * GROWTH).min(graph.row_count());
+    }
+    let queries = Queries { dim: graph.dim(), metric: graph.metric(), values: query.to_vec() };
+    let rows = 0..graph.row_count();
+    let vectors = parameters.source.unwrap_or_default();
+    let tops = std::slice::from_mut(top);
+    flat::scan(&queries, vectors, rows, parameters.filter, Some(range), parameters.file_index, tops);
+    Ok(())
+}

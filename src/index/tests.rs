@@ -1,0 +1,106 @@
+//! Every built kind through the trait pair.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use super::flat::DistanceRange;
+use super::spec::{BuildSettings, GraphSettings, IndexKind, IndexSpec, SearchSettings};
+use super::*;
+use crate::format::samples::Random;
+use crate::kernel::{VectorElement, VectorRows};
+use crate::types::{DataType, Metric};
+
+const DIM: usize = 16;
+const ROWS: usize = 2000;
+
+fn vectors() -> Vec<f32> {
+    let mut random = Random(7);
+    (0..ROWS * DIM).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect()
+}
+
+fn rows(values: &[f32]) -> VectorRows<'_> {
+    VectorRows { bytes: bytemuck::cast_slice(values), dim: DIM, element: VectorElement::F32 }
+}
+
+fn spec(kind: IndexKind) -> IndexSpec {
+    let settings = match kind {
+        IndexKind::Flat => BuildSettings::Flat,
+        IndexKind::RabitqGraph => BuildSettings::Graph(GraphSettings::default()),
+    };
+    IndexSpec { kind, metric: Metric::L2, vector_type: DataType::FloatVector, dim: DIM, settings }
+}
+
+fn image(kind: IndexKind, values: &[f32]) -> Vec<u8> {
+    let progress = BuildProgress::default();
+    let build = builder(&spec(kind), rows(values), 2, &progress).unwrap();
+    let mut image = vec![0; build.image_bytes()];
+    build.write(&mut image).unwrap();
+    assert_eq!(progress.rows_done(), ROWS as u64, "{kind:?}");
+    image
+}
+
+fn built_kinds() -> impl Iterator<Item = IndexKind> {
+    IndexKind::ALL.into_iter().filter(|kind| spec(*kind).is_built())
+}
+
+/// Distances of all rows to a query, nearest first.
+fn nearest(values: &[f32], query: &[f32]) -> Vec<(u32, f32)> {
+    let distance = |row: &[f32]| row.iter().zip(query).map(|(left, right)| (left - right) * (left - right)).sum();
+    let mut all: Vec<(u32, f32)> = values.chunks_exact(DIM).map(distance).zip(0..).map(|(d, row)| (row, d)).collect();
+    all.sort_by(|left, right| left.1.total_cmp(&right.1));
+    all
+}
+
+fn found(image: &[u8], query: &[f32], k: usize, range: Option<DistanceRange>, source: &[f32]) -> Vec<u32> {
+    let index = OpenIndex::open(image).unwrap();
+    assert_eq!(index.row_count(), ROWS);
+    let settings = SearchSettings { level: Some(10), ..SearchSettings::default() };
+    let request =
+        IndexRequest { k, settings: &settings, filter: None, range, source: Some(rows(source)), file_index: 3 };
+    let mut top = TopK::new(k);
+    index.search(query, &request, &mut IndexScratch::default(), &mut top).unwrap();
+    let hits = top.into_sorted();
+    assert!(hits.iter().all(|hit| hit.file_index == 3));
+    hits.into_iter().map(|hit| hit.row).collect()
+}
+
+#[test]
+fn every_kind_finds_the_nearest_rows() {
+    let values = vectors();
+    for kind in built_kinds() {
+        let image = image(kind, &values);
+        for query in values.chunks_exact(DIM).step_by(200) {
+            let expected: Vec<u32> = nearest(&values, query)[..10].iter().map(|(row, _)| *row).collect();
+            assert_eq!(found(&image, query, 10, None, &values), expected, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_range_is_found_however_far_out_it_begins() {
+    let values = vectors();
+    let query = &values[..DIM];
+    let all = nearest(&values, query);
+    for kind in built_kinds() {
+        let image = image(kind, &values);
+        for (first, count, k) in [(0, 5, 10), (0, 50, 10), (250, 40, 20), (590, 10, 20), (0, 0, 5)] {
+            // Between two rows: sums in another order differ in the last bits.
+            let bound = |at: usize| match (at.checked_sub(1).map(|before| all[before].1), all.get(at)) {
+                (Some(before), Some((_, distance))) => (before + distance) / 2.0,
+                (None, _) => 0.0,
+                (_, None) => f32::INFINITY,
+            };
+            let range = DistanceRange { low: bound(first), high: bound(first + count) };
+            let expected: Vec<u32> = all[first..first + count.min(k)].iter().map(|(row, _)| *row).collect();
+            assert_eq!(found(&image, query, k, Some(range), &values), expected, "{kind:?} {first} {count} {k}");
+        }
+    }
+}
+
+#[test]
+fn vectors_of_another_dimension_are_refused() {
+    let values = vectors();
+    let progress = BuildProgress::default();
+    for kind in IndexKind::ALL {
+        let other = VectorRows { dim: DIM / 2, ..rows(&values) };
+        assert!(builder(&spec(kind), other, 1, &progress).is_err(), "{kind:?}");
+    }
+}
