@@ -1,6 +1,7 @@
 //! `shoal-bench`: measures real servers with real reader processes. Each command answers one question and prints a table.
 //! Start at `Command`. Data and seed are fixed, variants take turns, a number is the median of its repeats.
 
+mod ann;
 mod data;
 mod insert;
 mod load;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// What do the gateway and the slot pool add to a request?
     Overhead,
+    /// How many searches per second at which recall, on vectors of a file?
+    Ann(ann::Options),
     /// What the benches start this program again as
     #[command(hide = true)]
     Worker(worker::Options),
@@ -85,6 +88,7 @@ pub fn run() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match &line.command {
         Command::Worker(options) => worker::run(options),
+        Command::Ann(options) => ann::run(options, line.json.as_deref()),
         command => measure(command, &line),
     };
     match outcome {
@@ -107,7 +111,7 @@ fn measure(command: &Command, line: &CommandLine) -> Result<()> {
         Command::Search { seconds } => search::run(&bench, *seconds, &mut report)?,
         Command::Visible { rows } => visible::run(&bench, *rows, &mut report)?,
         Command::Overhead => overhead::run(&bench, &mut report)?,
-        Command::Worker(_) => {}
+        Command::Worker(_) | Command::Ann(_) => {}
     }
     match &line.json {
         Some(path) => report.write(path),

@@ -1,0 +1,285 @@
+//! Files of vectors: .npy, .fvecs, .ivecs, .bvecs, IDX; plain or packed with gzip.
+//!
+//! HDF5 is not read: no pure Rust crate of it is mature enough to trust a benchmark to, and the C library is a build step of its
+//! own. `numpy.save("base.npy", h5py.File("x.hdf5")["train"])` makes a file that is read.
+
+use std::path::Path;
+use std::process::Command;
+
+use half::f16;
+
+use crate::types::{Error, Result};
+
+/// The first bytes of a packed file.
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+const NPY_MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Rows of one length.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Table<T> {
+    /// Elements of a row.
+    pub dim: usize,
+    /// Row after row.
+    pub values: Vec<T>,
+}
+
+impl<T> Table<T> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// One row.
+    pub fn row(&self, index: usize) -> &[T] {
+        &self.values[index * self.dim..][..self.dim]
+    }
+}
+
+/// Vectors of a file, as `f32`.
+pub(super) fn load(path: &Path) -> Result<Table<f32>> {
+    read(path, |elements| elements.floats())
+}
+
+/// Row numbers of a file: the nearest rows of each query.
+pub(super) fn load_rows(path: &Path) -> Result<Table<u32>> {
+    read(path, |elements| elements.rows())
+}
+
+fn read<T: Copy>(path: &Path, convert: fn(Elements<'_>) -> Vec<T>) -> Result<Table<T>> {
+    let bytes = contents(path)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = name.trim_end_matches(".gz");
+    let parsed = if bytes.starts_with(NPY_MAGIC) {
+        npy(&bytes, convert)
+    } else if let Some(element) = vecs_element(name) {
+        vecs(&bytes, element, convert)
+    } else {
+        idx(&bytes, convert)
+    };
+    let table =
+        parsed.map_err(|reason| Error::invalid(format!("cannot read vectors from {}: {reason}", path.display())))?;
+    match table.dim {
+        0 => Err(Error::invalid(format!("cannot read vectors from {}: there are none in it", path.display()))),
+        _ => Ok(table),
+    }
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
+    if !bytes.starts_with(GZIP_MAGIC) {
+        return Ok(bytes);
+    }
+    let unpacked = Command::new("gzip").arg("-dc").arg(path).output();
+    let unpacked = unpacked.map_err(|error| Error::io(format_args!("unpack {} with gzip", path.display()), &error))?;
+    if unpacked.status.success() {
+        return Ok(unpacked.stdout);
+    }
+    let reason = String::from_utf8_lossy(&unpacked.stderr).trim().to_owned();
+    Err(Error::invalid(format!("cannot unpack {}: {reason}", path.display())))
+}
+
+/// Little-endian numbers of a type that is known while running.
+#[derive(Clone, Copy)]
+struct Elements<'a> {
+    bytes: &'a [u8],
+    element: Element,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    U8,
+    I8,
+    F16,
+    F32,
+    F64,
+    I32,
+    I64,
+}
+
+impl Element {
+    fn bytes(self) -> usize {
+        match self {
+            Element::U8 | Element::I8 => 1,
+            Element::F16 => 2,
+            Element::F32 | Element::I32 => 4,
+            Element::F64 | Element::I64 => 8,
+        }
+    }
+}
+
+impl Elements<'_> {
+    fn each<T>(self, convert: impl Fn(&[u8]) -> T) -> Vec<T> {
+        self.bytes.chunks_exact(self.element.bytes()).map(convert).collect()
+    }
+
+    fn floats(self) -> Vec<f32> {
+        match self.element {
+            Element::U8 => self.each(|bytes| f32::from(bytes[0])),
+            Element::I8 => self.each(|bytes| f32::from(bytes[0] as i8)),
+            Element::F16 => self.each(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()),
+            Element::F32 => self.each(|bytes| f32::from_bits(long(bytes) as u32)),
+            Element::F64 => self.each(|bytes| f64::from_bits(long(bytes)) as f32),
+            Element::I32 => self.each(|bytes| long(bytes) as i32 as f32),
+            Element::I64 => self.each(|bytes| long(bytes) as i64 as f32),
+        }
+    }
+
+    fn rows(self) -> Vec<u32> {
+        self.each(|bytes| long(bytes) as u32)
+    }
+}
+
+/// At most eight little-endian bytes.
+fn long(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+fn npy<T: Copy>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+    // Version 1 tells the header's length in two bytes, later ones in four.
+    let (from, length_bytes) = if bytes.get(6) == Some(&1) { (8, 2) } else { (8, 4) };
+    let length = long(bytes.get(from..from + length_bytes).ok_or("it ends within its header")?) as usize;
+    let body = from + length_bytes + length;
+    let header = bytes.get(from + length_bytes..body).ok_or("it ends within its header")?;
+    let header = std::str::from_utf8(header).map_err(|_| "its header is no text")?;
+    let element = match field(header, "'descr': '", "'") {
+        Some("<f4") => Element::F32,
+        Some("<f2") => Element::F16,
+        Some("<f8") => Element::F64,
+        Some("|u1") => Element::U8,
+        Some("|i1") => Element::I8,
+        Some("<i4" | "<u4") => Element::I32,
+        Some("<i8" | "<u8") => Element::I64,
+        other => return Err(format!("its elements are {}", other.unwrap_or("not named"))),
+    };
+    let shape = field(header, "'shape': (", ")").ok_or("its header names no shape")?;
+    let lengths: Vec<usize> = shape.split(',').filter_map(|length| length.trim().parse().ok()).collect();
+    let [rows, dim] = lengths[..] else { return Err(format!("its shape is ({shape}), not (rows, dim)")) };
+    let wanted = rows.checked_mul(dim).and_then(|count| count.checked_mul(element.bytes()));
+    let values = wanted.and_then(|wanted| bytes.get(body..)?.get(..wanted)).ok_or("it ends within its rows")?;
+    let mut values = convert(Elements { bytes: values, element });
+    if header.contains("'fortran_order': True") {
+        values = (0..values.len()).map(|at| values[at % dim * rows + at / dim]).collect();
+    }
+    Ok(Table { dim, values })
+}
+
+fn field<'a>(header: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    Some(header.split_once(start)?.1.split_once(end)?.0)
+}
+
+fn vecs_element(name: &str) -> Option<Element> {
+    let (_, extension) = name.rsplit_once('.')?;
+    match extension {
+        "fvecs" => Some(Element::F32),
+        "ivecs" => Some(Element::I32),
+        "bvecs" => Some(Element::U8),
+        _ => None,
+    }
+}
+
+/// Every row begins with its number of elements.
+fn vecs<T>(
+    bytes: &[u8],
+    element: Element,
+    convert: fn(Elements<'_>) -> Vec<T>,
+) -> std::result::Result<Table<T>, String> {
+    let dim = long(bytes.get(..4).ok_or("it is empty")?) as usize;
+    let row_bytes = dim.checked_mul(element.bytes()).and_then(|bytes| bytes.checked_add(4)).ok_or("it is damaged")?;
+    if !bytes.len().is_multiple_of(row_bytes) {
+        return Err("its rows differ in length, or it was cut off".to_owned());
+    }
+    let mut values = Vec::new();
+    for row in bytes.chunks_exact(row_bytes) {
+        if row[..4] != bytes[..4] {
+            return Err("its rows differ in length".to_owned());
+        }
+        values.append(&mut convert(Elements { bytes: &row[4..], element }));
+    }
+    Ok(Table { dim, values })
+}
+
+/// The format of MNIST: unsigned bytes; the dimensions of an image are one vector.
+fn idx<T>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+    let unknown = "it is neither .npy, .fvecs, .ivecs, .bvecs nor IDX of unsigned bytes";
+    let [0, 0, 8, dimensions, rest @ ..] = bytes else { return Err(unknown.to_owned()) };
+    let (lengths, values) = rest.split_at_checked(usize::from(*dimensions) * 4).ok_or(unknown)?;
+    let mut lengths =
+        lengths.chunks_exact(4).map(|bytes| bytes.iter().fold(0, |value, byte| value << 8 | usize::from(*byte)));
+    let rows: usize = lengths.next().ok_or(unknown)?;
+    let dim = lengths.try_fold(1usize, |product, length| product.checked_mul(length)).ok_or(unknown)?;
+    let values = rows.checked_mul(dim).and_then(|count| values.get(..count)).ok_or("it was cut off")?;
+    Ok(Table { dim, values: convert(Elements { bytes: values, element: Element::U8 }) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (dir, path)
+    }
+
+    fn npy_file(descr: &str, order: &str, shape: &str, body: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape}), }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn arrays_of_numpy_are_read_in_either_order_and_precision() {
+        let body: Vec<u8> = (0..6).flat_map(|value| (value as f32).to_le_bytes()).collect();
+        let (_dir, path) = file("a.npy", &npy_file("<f4", "False", "2, 3", &body));
+        let table = load(&path).unwrap();
+        assert_eq!((table.dim, table.rows(), table.row(1)), (3, 2, &[3.0, 4.0, 5.0][..]));
+        let (_dir, path) = file("a.npy", &npy_file("<f4", "True", "3, 2", &body));
+        assert_eq!(load(&path).unwrap().values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let body: Vec<u8> = [1.5, -2.0].into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
+        let (_dir, path) = file("a.npy", &npy_file("<f2", "False", "1, 2", &body));
+        assert_eq!(load(&path).unwrap().values, [1.5, -2.0]);
+        let (_dir, path) =
+            file("a.npy", &npy_file("<i8", "False", "1, 2", &[7, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(load_rows(&path).unwrap().values, [7, 257]);
+    }
+
+    #[test]
+    fn rows_with_their_length_in_front_are_read() {
+        let (_dir, path) = file("a.bvecs", &[2, 0, 0, 0, 8, 9, 2, 0, 0, 0, 1, 255]);
+        assert_eq!(load(&path).unwrap(), Table { dim: 2, values: vec![8.0, 9.0, 1.0, 255.0] });
+        let (_dir, path) = file("a.ivecs", &[1, 0, 0, 0, 5, 1, 0, 0]);
+        assert_eq!(load_rows(&path).unwrap().values, [261]);
+    }
+
+    #[test]
+    fn images_are_read_through_gzip() {
+        let plain = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4];
+        let (_dir, path) = file("plain", &plain);
+        assert_eq!(load(&path).unwrap(), Table { dim: 4, values: vec![1.0, 2.0, 3.0, 4.0] });
+        let packed = Command::new("gzip").arg("-c").arg(&path).output().unwrap().stdout;
+        let (_dir, path) = file("a.gz", &packed);
+        assert_eq!(load(&path).unwrap().rows(), 1);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_unknown_is_refused() {
+        let npy = npy_file("<f4", "False", "2, 3", &[0; 23]);
+        for (name, bytes) in
+            [("a.npy", &npy[..]), ("a.fvecs", &[2, 0, 0, 0, 1]), ("a", b"rows"), ("a", &[0, 0, 8, 1, 9])]
+        {
+            let (_dir, path) = file(name, bytes);
+            assert!(load(&path).is_err(), "{name}");
+        }
+        let (_dir, path) = file("a.npy", &npy_file(">f4", "False", "1, 1", &[0; 4]));
+        assert!(load(&path).unwrap_err().to_string().contains(">f4"));
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(GZIP_MAGIC).unwrap();
+        assert!(load(file.path()).is_err());
+    }
+}
