@@ -111,6 +111,7 @@ fn child_that_searches_and_waits() {
         field: field.id,
         queries: Queries { dim: 128, metric: Metric::L2, values: vec![7.0; 128] },
         top_k: 1,
+        grouping: None,
         range: None,
         selection: everything(&snapshot),
     };

@@ -10,6 +10,7 @@ mod kernels;
 mod lexer;
 mod literal;
 mod parser;
+mod path;
 mod pattern;
 mod plan;
 mod planner;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use array::{ArrayRow, Element};
 pub use error::{FilterError, FilterErrorKind};
+pub use path::{JsonPath, JsonScalar};
 pub use plan::{KeyBounds, Plan};
 
 use crate::types::{ColumnView, FieldId, FieldSchema};

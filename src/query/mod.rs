@@ -2,6 +2,7 @@
 //! Start at `search.rs` and `retrieve.rs`. Uses `shm` views, `index`, `filter`, `format`; knows nothing of the wire.
 //! Invariant: a request sees exactly the rows with `insert_ts <= S` and not `deleted_at <= S`.
 
+mod group;
 mod key;
 mod output;
 mod parts;
@@ -9,6 +10,7 @@ mod retrieve;
 mod search;
 mod snapshot;
 
+pub use group::Grouping;
 pub use key::keys_of_column;
 pub use output::{OutputColumn, OutputRows};
 pub use parts::{Part, Parts};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::group::{Grouping, Groups};
 use super::key::Key;
 use super::parts::{Part, Parts};
 use super::snapshot::{FileRows, RowAddress, Selection, Snapshot, slice_column};
@@ -13,6 +14,8 @@ use crate::types::{Bitmap, DataType, Error, ErrorKind, FieldId, FieldSchema, Res
 
 /// How many hits are looked at for one query, at most, to find `top_k` different keys among rows that share keys.
 const FETCH_MAX: usize = 8 * TOP_K_MAX;
+/// How many hits are collected at once, over all queries, when a search fetches again: 48 MB.
+const REFETCH_MAX: usize = 4 << 20;
 
 /// One search.
 #[derive(Clone, Debug)]
@@ -21,21 +24,33 @@ pub struct SearchOptions {
     pub field: FieldId,
     /// Query vectors and metric.
     pub queries: Queries,
-    /// Hits per query, offset included: 1..=16384.
+    /// Hits (or groups) per query, offset included: 1..=16384.
     pub top_k: usize,
+    /// Hits that share a value are a group.
+    pub grouping: Option<Grouping>,
     /// Range search.
     pub range: Option<DistanceRange>,
     /// Which rows.
     pub selection: Selection,
 }
 
-/// The hits of one query vector, nearest first, one per primary key.
+impl SearchOptions {
+    /// Rows per query that are looked for first.
+    pub fn fetch(&self) -> usize {
+        let hits = self.top_k.saturating_mul(self.grouping.as_ref().map_or(1, |grouping| grouping.size));
+        hits.min(FETCH_MAX)
+    }
+}
+
+/// The hits of one query vector, nearest first, one per primary key; in a grouped search, group after group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SearchHits {
     /// Where the rows are.
     pub rows: Vec<RowAddress>,
     /// Scores as users see them: squared L2 distance, inner product, cosine.
     pub scores: Vec<f32>,
+    /// Where each group begins; empty unless the search is grouped.
+    pub groups: Vec<usize>,
 }
 
 /// Searches; one entry per query vector.
@@ -83,7 +98,7 @@ impl<'a> Search<'a> {
 
     /// No hits yet, of some queries.
     pub fn no_hits(&self, query_count: usize) -> Vec<TopK> {
-        vec![TopK::new(self.options.top_k); query_count]
+        vec![TopK::new(self.options.fetch()); query_count]
     }
 
     /// The nearest rows of each query.
@@ -91,7 +106,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// When the collection is damaged.
     pub fn nearest(&self) -> Result<Vec<TopK>> {
-        self.scan(&self.options.queries, self.options.top_k)
+        self.scan(&self.options.queries, self.options.fetch())
     }
 
     /// Cuts the search into about equal parts.
@@ -111,11 +126,12 @@ impl<'a> Search<'a> {
     pub fn search_part(&self, part: &Part, tops: &mut [TopK]) -> Result<()> {
         let some = (part.queries.len() < self.query_count()).then(|| self.subset(part.queries.clone()));
         let queries = some.as_ref().unwrap_or(&self.options.queries);
-        let mut found = vec![TopK::new(self.options.top_k); tops.len()];
+        let fetch = self.options.fetch();
+        let mut found = vec![TopK::new(fetch); tops.len()];
         for (file, window) in &part.rows {
             self.search_window(*file, window.clone(), queries, &mut found)?;
             for (found, top) in found.iter_mut().zip(tops.iter_mut()) {
-                for hit in std::mem::replace(found, TopK::new(self.options.top_k)).into_sorted() {
+                for hit in std::mem::replace(found, TopK::new(fetch)).into_sorted() {
                     // The window is of rows whose numbers are u32.
                     top.push(Hit { row: hit.row + window.start as u32, ..hit });
                 }
@@ -131,15 +147,29 @@ impl<'a> Search<'a> {
     pub fn finish(&self, nearest: Vec<TopK>) -> Result<Vec<SearchHits>> {
         let mut results = vec![SearchHits::default(); self.query_count()];
         let every_query: Vec<usize> = (0..results.len()).collect();
-        let mut fetch = self.options.top_k;
+        let mut fetch = self.options.fetch();
+        let fetch_max = self.fetch_max();
         let mut open = self.distinct(nearest, &every_query, fetch, &mut results)?;
-        // Rows that share keys took places of others. Only such queries are searched again, for more rows.
-        while !open.is_empty() && fetch < FETCH_MAX {
-            fetch = (fetch.max(16) * 4).min(FETCH_MAX);
-            let tops = self.scan(&self.subset(open.iter().copied()), fetch)?;
-            open = self.distinct(tops, &open, fetch, &mut results)?;
+        // Rows that share keys, or groups that are full, took places of others. Only such queries are searched again, for
+        // more rows.
+        while !open.is_empty() && fetch < fetch_max {
+            fetch = (fetch.max(16) * 4).min(fetch_max);
+            let mut still_open = Vec::new();
+            for places in open.chunks((REFETCH_MAX / fetch).max(1)) {
+                let tops = self.scan(&self.subset(places.iter().copied()), fetch)?;
+                still_open.extend(self.distinct(tops, places, fetch, &mut results)?);
+            }
+            open = still_open;
         }
         Ok(results)
+    }
+
+    /// One large group can hide every other one: a grouped search looks at all rows before it gives up.
+    fn fetch_max(&self) -> usize {
+        match self.options.grouping {
+            Some(_) => self.parts(1).row_count().max(FETCH_MAX),
+            None => FETCH_MAX,
+        }
     }
 
     /// Searches every file for the `fetch` nearest rows of some queries.
@@ -168,8 +198,12 @@ impl<'a> Search<'a> {
         for (top, &place) in tops.into_iter().zip(places) {
             let hits = top.into_sorted();
             let is_full = hits.len() == fetch;
-            results[place] = self.unique(&sources, hits)?;
-            if is_full && results[place].rows.len() < self.options.top_k {
+            let (found, is_complete) = match &self.options.grouping {
+                Some(grouping) => self.grouped(&sources, hits, grouping)?,
+                None => self.unique(&sources, hits)?,
+            };
+            results[place] = found;
+            if is_full && !is_complete {
                 open.push(place);
             }
         }
@@ -196,26 +230,52 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// The nearest hit of each key, at most `top_k`.
-    fn unique(&self, sources: &[FileRows<'_>], hits: Vec<Hit>) -> Result<SearchHits> {
-        let primary = self.snapshot.view.manifest.schema.primary();
-        let is_similarity = self.options.queries.metric.is_similarity();
+    /// The nearest hit of each key, at most `top_k`, and whether those are all there.
+    fn unique(&self, sources: &[FileRows<'_>], hits: Vec<Hit>) -> Result<(SearchHits, bool)> {
         let mut seen: HashSet<Key<'_>> = HashSet::with_capacity(hits.len().min(self.options.top_k));
         let mut found = SearchHits::default();
         for hit in hits {
             if found.rows.len() == self.options.top_k {
                 break;
             }
-            let column = sources.get(hit.file_index as usize).and_then(|rows| rows.column(primary));
-            let key =
-                column.and_then(|column| Key::at(&column, hit.row as usize)).ok_or_else(|| self.contradiction())?;
-            if seen.insert(key) {
-                found.rows.push(RowAddress { file: hit.file_index, row: hit.row });
-                // Subtracting from 0 keeps -0.0 out of replies.
-                found.scores.push(if is_similarity { 0.0 - hit.distance } else { hit.distance });
+            if seen.insert(self.key_of(sources, hit)?) {
+                self.add(&mut found, hit);
             }
         }
-        Ok(found)
+        let is_complete = found.rows.len() == self.options.top_k;
+        Ok((found, is_complete))
+    }
+
+    /// The nearest hits of the first `top_k` groups, one per key, and whether those are all there.
+    fn grouped(&self, sources: &[FileRows<'_>], hits: Vec<Hit>, grouping: &Grouping) -> Result<(SearchHits, bool)> {
+        let mut seen: HashSet<Key<'_>> = HashSet::new();
+        let mut groups = Groups::new(self.options.top_k, grouping);
+        for hit in hits {
+            if groups.is_complete() {
+                break;
+            }
+            if seen.insert(self.key_of(sources, hit)?) {
+                groups.push(grouping.key(&sources[hit.file_index as usize], hit.row as usize), hit);
+            }
+        }
+        let is_complete = groups.is_complete();
+        let mut found = SearchHits::default();
+        for group in groups.into_groups() {
+            found.groups.push(found.rows.len());
+            group.into_iter().for_each(|hit| self.add(&mut found, hit));
+        }
+        Ok((found, is_complete))
+    }
+
+    fn key_of<'s>(&self, sources: &'s [FileRows<'_>], hit: Hit) -> Result<Key<'s>> {
+        let primary = self.snapshot.view.manifest.schema.primary();
+        let column = sources.get(hit.file_index as usize).and_then(|rows| rows.column(primary));
+        column.and_then(|column| Key::at(&column, hit.row as usize)).ok_or_else(|| self.contradiction())
+    }
+
+    fn add(&self, found: &mut SearchHits, hit: Hit) {
+        found.rows.push(RowAddress { file: hit.file_index, row: hit.row });
+        found.scores.push(hit.score(self.options.queries.metric));
     }
 
     /// Some of the queries.

@@ -83,6 +83,7 @@ impl Reader {
             field: field.id,
             queries: Queries { dim: field.dim(), metric, values: request.vectors.clone() },
             top_k: request.top_k,
+            grouping: None,
             range: request.range,
             selection: selection(&snapshot, &request.filter, &request.partitions)?,
         };

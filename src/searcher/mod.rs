@@ -4,6 +4,7 @@
 mod aliases;
 mod collections;
 mod databases;
+mod group_by;
 mod indexes;
 mod output_fields;
 mod partitions;

@@ -18,6 +18,7 @@ const UNKNOWN: [&str; 2] = ["group_by_fields", "order_by_fields"];
 
 /// Query.
 pub(super) fn query(session: &Session<'_>, request: &QueryRequest) -> Result<QueryResults> {
+    session.wait_for(request.guarantee_timestamp)?;
     query_found(session.find(&request.db_name, &request.collection_name)?, request)
 }
 

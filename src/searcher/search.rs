@@ -9,10 +9,12 @@ use crate::index::TopK;
 use crate::index::flat::Queries;
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
-use crate::proto::rows::{keys_from_wire, keys_to_wire, templates_from_wire};
-use crate::proto::schema::{IDs, SearchIteratorV2Results, SearchResultData};
+use crate::proto::rows::{column_to_wire, keys_from_wire, keys_to_wire, templates_from_wire};
+use crate::proto::schema::{FieldData, IDs, SearchIteratorV2Results, SearchResultData};
 use crate::proto::status::success;
-use crate::query::{OutputRows, RowAddress, Search, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows};
+use crate::query::{
+    Grouping, OutputRows, RowAddress, Search, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows,
+};
 use crate::sys::memory;
 use crate::types::{ColumnData, DataType, Error, ErrorKind, FieldSchema, Keys, Metric, Result};
 
@@ -29,6 +31,7 @@ pub(super) fn hybrid_search(_session: &Session<'_>, _request: HybridSearchReques
 
 /// Search.
 pub(super) fn search(session: &Session<'_>, request: SearchRequest) -> Result<SearchResults> {
+    session.wait_for(request.guarantee_timestamp)?;
     let found = session.find(&request.db_name, &request.collection_name)?;
     answer(found, request, |found, options, search| {
         let shared = match session.team {
@@ -78,14 +81,16 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
     };
     let queries = Queries { dim: field.dim(), metric, values };
     let query_count = check_counts(request, &queries)?;
-    check_hits(found, query_count, params.limit + params.offset)?;
+    let grouping = params.group_by.as_ref().map(|group_by| group_by.grouping(schema, field)).transpose()?;
     let options = SearchOptions {
         field: field.id,
         queries,
         top_k: params.limit + params.offset,
+        grouping,
         range: params.range(metric)?,
         selection,
     };
+    check_hits(found, query_count, options.fetch())?;
     Ok(Prepared { params, options, query_count })
 }
 
@@ -99,8 +104,9 @@ fn answer(
     let output = OutputFields::new(&found.view().manifest.schema, &request.output_fields)?;
     let search = Search::new(&found.snapshot, &options)?;
     let hits = search.finish(nearest(&found, &options, &search)?)?;
-    let results = Reply { found: &found, params: &params, output: &output }.results(query_count, hits)?;
-    if query_count * options.top_k > HITS_TRIM_MIN {
+    let reply = Reply { found: &found, params: &params, output: &output, grouping: options.grouping.as_ref() };
+    let results = reply.results(query_count, hits)?;
+    if query_count * options.fetch() > HITS_TRIM_MIN {
         memory::give_back();
     }
     Ok(SearchResults {
@@ -254,6 +260,7 @@ struct Reply<'a> {
     found: &'a Found,
     params: &'a SearchParams,
     output: &'a OutputFields<'a>,
+    grouping: Option<&'a Grouping>,
 }
 
 impl Reply<'_> {
@@ -263,7 +270,7 @@ impl Reply<'_> {
         let mut scores = Vec::new();
         let mut topks = Vec::with_capacity(query_count);
         for hits in hits {
-            let kept = self.params.offset.min(hits.rows.len())..hits.rows.len();
+            let kept = self.skipped(&hits)..hits.rows.len();
             topks.push(kept.len() as i64);
             rows.extend_from_slice(&hits.rows[kept.clone()]);
             scores.extend_from_slice(&hits.scores[kept]);
@@ -283,9 +290,26 @@ impl Reply<'_> {
             topks,
             output_fields: self.output.names.clone(),
             search_iterator_v2_results: iterator_results,
+            group_by_field_value: self.group_values(&output_rows)?,
             primary_field_name: schema.primary().name.clone(),
             ..Default::default()
         })
+    }
+
+    /// Hits before the offset, which counts groups when there are groups.
+    fn skipped(&self, hits: &SearchHits) -> usize {
+        let offset = self.params.offset;
+        match self.grouping {
+            Some(_) => hits.groups.get(offset).copied().unwrap_or(hits.rows.len()),
+            None => offset.min(hits.rows.len()),
+        }
+    }
+
+    /// The values that make the groups, one per hit; those at a path of JSON are left to the output fields.
+    fn group_values(&self, rows: &OutputRows<'_>) -> Result<Option<FieldData>> {
+        let Some(Grouping { field, path: None, .. }) = self.grouping else { return Ok(None) };
+        let column = rows.columns(&[field])?.pop();
+        Ok(column.map(|column| column_to_wire(field, &column)))
     }
 
     fn iterator_results(&self, last_score: Option<f32>) -> Option<SearchIteratorV2Results> {

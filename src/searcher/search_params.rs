@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value};
 
+use super::group_by::GroupBy;
 use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::DistanceRange;
 use crate::proto::common::KeyValuePair;
 use crate::types::{Error, ErrorKind, Metric, Result};
 
 /// Parameters that change what a search means and that this server does not know yet.
-const UNKNOWN: [&str; 5] = ["group_by_field", "group_by_fields", "order_by_fields", "analyzer_name", "hints"];
+const UNKNOWN: [&str; 3] = ["order_by_fields", "analyzer_name", "hints"];
 
 /// Checked parameters of one search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +34,8 @@ pub(super) struct SearchParams {
     pub is_iterator: bool,
     /// Second-generation iterators.
     pub iterator: Option<IteratorParams>,
+    /// Hits come in groups.
+    pub group_by: Option<GroupBy>,
 }
 
 /// A page of a second-generation search iterator. The server keeps nothing: the bound says where to go on.
@@ -65,9 +68,25 @@ impl SearchParams {
         };
         params.add_json(pairs.get("params").unwrap_or_default())?;
         params.round_decimal = round_decimal(pairs.get("round_decimal"))?;
-        params.iterator = iterator(&pairs)?;
+        params.group_by = GroupBy::new(&pairs)?;
+        params.check_group_by()?;
+        params.iterator = iterator(&pairs)
+            .map_err(|error| Error::new(error.kind, format!("parse iterator v2 info failed: {}", error.message)))?;
         params.add_window(&pairs)?;
         Ok(params)
+    }
+
+    fn check_group_by(&self) -> Result<()> {
+        if self.group_by.is_none() {
+            return Ok(());
+        }
+        if self.is_iterator {
+            return Err(Error::invalid("Not allowed to do groupBy when doing iteration"));
+        }
+        if self.radius.is_some() {
+            return Err(Error::invalid("Not allowed to do range-search when doing search-group-by"));
+        }
+        Ok(())
     }
 
     /// `topk` and `offset`.
@@ -214,7 +233,18 @@ fn iterator(pairs: &Pairs<'_>) -> Result<Option<IteratorParams>> {
     if !pairs.is_true("search_iter_v2") {
         return Ok(None);
     }
-    let text = pairs.get("search_iter_batch_size").or_else(|| pairs.get("topk")).unwrap_or_default();
+    let refused = |message: &str| Err(Error::new(ErrorKind::Unexpected, message));
+    if !pairs.is_true("iterator") {
+        return refused("both iterator and search_iter_v2 must be set in the SDK");
+    }
+    if pairs.get("offset").is_some_and(|offset| offset.trim() != "0") {
+        return Err(Error::invalid("Setting an offset is not permitted when using a search iterator v2"));
+    }
+    let token = pairs.get("search_iter_id");
+    if token.is_some_and(|token| !is_uuid(token)) {
+        return refused("invalid token format");
+    }
+    let Some(text) = pairs.get("search_iter_batch_size") else { return refused("batch size is required") };
     let batch_size = integer("batch size", text)?;
     check_range("batch size", batch_size, batch_size)?;
     let last_bound = pairs.get("search_iter_last_bound").map(|text| {
@@ -226,6 +256,12 @@ fn iterator(pairs: &Pairs<'_>) -> Result<Option<IteratorParams>> {
     Ok(Some(IteratorParams {
         batch_size: usize::try_from(batch_size).unwrap_or(0),
         last_bound: last_bound.transpose()?,
-        token: pairs.get("search_iter_id").map(str::to_owned),
+        token: token.map(str::to_owned),
     }))
+}
+
+/// Hexadecimal digits in the groups of a UUID.
+fn is_uuid(token: &str) -> bool {
+    let is_hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    token.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && token.split('-').all(is_hexadecimal)
 }

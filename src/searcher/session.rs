@@ -1,14 +1,18 @@
 //! What a handler needs to answer one request: the attached database and the database the call names.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::team::Team;
 use crate::config::ServerConfig;
+use crate::config::limits::GUARANTEE_WAIT_MS_MAX;
 use crate::filter::{Plan, Templates};
 use crate::query::{self, Snapshot};
 use crate::reader::{Reader, resolve};
 use crate::shm::attach::CollectionView;
 use crate::shm::manifest::{Catalog, CatalogCollection};
+use crate::sys::clock;
 use crate::types::{Error, ErrorKind, PartitionId, PartitionRecord, Result, Timestamp};
 
 /// The database of a call that names none.
@@ -67,6 +71,28 @@ impl<'a> Session<'a> {
         let catalog = self.catalog()?;
         let name = resolve(&catalog, database, name).map_or_else(|_| name.to_owned(), |entry| entry.name.clone());
         Ok(Found { database: database.to_owned(), name, snapshot })
+    }
+
+    /// Waits until a snapshot holds everything up to a timestamp. Every snapshot holds all that was acknowledged, so there
+    /// is something to wait for only when the timestamp is ahead of the clock: then no later operation can get an earlier one.
+    ///
+    /// # Errors
+    /// When it is too far ahead.
+    pub fn wait_for(&self, guarantee_timestamp: u64) -> Result<()> {
+        let wanted = Timestamp(guarantee_timestamp);
+        if wanted < EARLIEST_TIMESTAMP || wanted <= self.reader.visible()? {
+            return Ok(());
+        }
+        let ahead_ms = (wanted.unix_ms() + 1).saturating_sub(clock::unix_ms());
+        if ahead_ms > GUARANTEE_WAIT_MS_MAX {
+            let message = format!(
+                "cannot read at guarantee timestamp {wanted}: it is {ahead_ms} ms ahead of this server's clock, at most \
+                 {GUARANTEE_WAIT_MS_MAX} ms are waited for"
+            );
+            return Err(Error::new(ErrorKind::Timeout, message));
+        }
+        thread::sleep(Duration::from_millis(ahead_ms));
+        Ok(())
     }
 
     /// A collection of the catalog, as of now.

@@ -95,7 +95,7 @@ impl<'a> Team<'a> {
         let parts: Vec<Part> = (0..PART_COUNT).map(|index| parts.get(index)).collect();
         let result_bytes = |part: &Part| {
             let rows: usize = part.rows.iter().map(|(_, window)| window.len()).sum();
-            part.queries.len() * (4 + HIT_BYTES * options.top_k.min(rows))
+            part.queries.len() * (4 + HIT_BYTES * options.fetch().min(rows))
         };
         if parts.iter().any(|part| result_bytes(part) > PART_BYTES_MAX) {
             return None;

@@ -164,7 +164,7 @@ fn refused_searches_say_what_milvus_says() {
     assert!(refused(&[("topk", "1"), ("params", r#"{"radius": "x"}"#)]).contains("type must be number"));
     assert!(refused(&[("topk", "1"), ("anns_field", "none")]).contains("fieldName(none) not found"));
     assert!(refused(&[("topk", "1"), ("anns_field", "color")]).contains("is not of vector data type"));
-    assert!(refused(&[("topk", "1"), ("group_by_field", "color")]).contains("group_by_field is not supported"));
+    assert!(refused(&[("topk", "1"), ("order_by_fields", "color")]).contains("order_by_fields is not supported"));
     assert!(refused(&[("topk", "1"), ("round_decimal", "7")]).contains("round_decimal [7] is invalid"));
     assert_eq!(refusal(search_with(&world, &[("topk", "1")], &["none"])), "field none not exist");
 }

@@ -3,21 +3,16 @@
 //! Both keep a limit in meta ahead of what they hand out, so that a killed writer's numbers are never used again.
 
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::lock;
 use crate::storage::meta::{Meta, MetaEdit};
+use crate::sys::clock::unix_ms;
 use crate::types::{Error, Result, Timestamp};
 
 /// How far ahead of the clock the persisted limit is set.
 const WINDOW_MS: u64 = 10_000;
 /// The limit is moved when the clock comes this near.
 const MARGIN_MS: u64 = 2_000;
-
-/// Milliseconds since the Unix epoch.
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
-}
 
 /// Hands out hybrid timestamps.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::clock::unix_ms;
 use super::engine::Engine;
 use super::{deletes, flush, lock};
 use crate::ipc::progress::Gauge;
+use crate::sys::clock::unix_ms;
 use crate::types::Result;
 
 /// Longest time between two signs of life.

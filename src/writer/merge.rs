@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::clock::unix_ms;
 use super::engine::Engine;
 use super::lock;
 use super::merge_policy::{self, Candidate, Eagerness};
@@ -16,6 +15,7 @@ use crate::format::{RowRef, RowSource};
 use crate::ipc::progress::Gauge;
 use crate::shm::manifest::Place;
 use crate::storage::meta::MetaEdit;
+use crate::sys::clock::unix_ms;
 use crate::sys::failpoint::{self, Steps};
 use crate::types::{CollectionId, CollectionSchema, FileId, FileState, PartitionId, Result, Timestamp};
 

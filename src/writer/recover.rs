@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::buffer::Buffer;
-use super::clock::{Clock, Sequence, unix_ms};
+use super::clock::{Clock, Sequence};
 use super::commit::{Stamp, place, prepare};
 use super::deletes;
 use super::engine::{Engine, Signal};
@@ -29,6 +29,7 @@ use crate::shm::publish::Publisher;
 use crate::storage::log::{Log, LogRecovery};
 use crate::storage::meta::{Meta, MetaEdit, MetaState};
 use crate::storage::tables::TableStore;
+use crate::sys::clock::unix_ms;
 use crate::sys::failpoint;
 use crate::types::{Error, ErrorKind, FileRecord, FileState, Lsn, PartitionId, Result, Timestamp};
 
