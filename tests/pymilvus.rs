@@ -54,6 +54,11 @@ fn errors() {
 }
 
 #[test]
+fn scalars() {
+    pytest("test_scalars.py");
+}
+
+#[test]
 fn processes() {
     pytest("test_processes.py");
 }

@@ -20,6 +20,8 @@ pub const FIELDS_MAX: usize = 64;
 pub const VECTOR_FIELDS_MAX: usize = 10;
 /// Longest `VarChar` in bytes (Milvus).
 pub const VARCHAR_BYTES_MAX: usize = 65_535;
+/// Most elements of an array (Milvus).
+pub const ARRAY_CAPACITY_MAX: usize = 4_096;
 /// Longest JSON document or dynamic row in bytes (Milvus).
 pub const JSON_BYTES_MAX: usize = 65_536;
 /// Deepest nesting of a JSON document: parsers that recurse stop at 128.

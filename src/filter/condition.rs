@@ -5,12 +5,12 @@
 
 use std::ops::Bound;
 
-use super::array::{ArrayRow, Element};
 use super::json::{self, JsonValue};
 use super::literal::Literal;
 use super::pattern::Pattern;
 use super::sets::{FloatSet, IntSet, TextSet};
 use super::syntax::{ArithmeticOp, ContainsKind};
+use crate::types::{ArrayRow, Element};
 
 /// A test of a scalar.
 #[derive(Clone, Debug)]

@@ -6,7 +6,6 @@
 use std::cmp::Ordering;
 
 use super::Rows;
-use super::array::ArrayRow;
 use super::condition::Condition;
 use super::json;
 use super::kernels::{bits_at, narrow, narrow_any, narrow_rows, narrow_valid};
@@ -14,8 +13,7 @@ use super::planner::Checked;
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
 use super::sets::IntSet;
 use super::syntax::Comparison;
-use super::time;
-use crate::types::{Bitmap, ColumnView, DataType, FieldSchema, Validity, Value, Values};
+use crate::types::{ArrayRow, Bitmap, ColumnView, DataType, FieldSchema, Validity, Value, Values};
 
 /// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
 const BLOCK_WORDS: usize = 64;
@@ -346,10 +344,6 @@ fn with_default(field: &FieldSchema, then: impl FnOnce(ColumnView<'_>)) {
         (Some(Value::Int(value)), _) => then(valid(Values::Int64(&[*value]))),
         (Some(Value::Float(value)), DataType::Float) => then(valid(Values::Float(&[*value as f32]))),
         (Some(Value::Float(value)), _) => then(valid(Values::Double(&[*value]))),
-        (Some(Value::Text(text)), DataType::Timestamptz) => match time::parse_instant(text) {
-            Ok(instant) => then(valid(Values::Int64(&[instant]))),
-            Err(_) => then(ColumnView { values: Values::Int64(&[0]), validity: Validity::None }),
-        },
         (Some(Value::Text(text)), _) => {
             let end = i32::try_from(text.len()).unwrap_or(i32::MAX);
             then(valid(Values::Text { offsets: &[0, end], bytes: text.as_bytes() }));

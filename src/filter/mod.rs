@@ -1,7 +1,6 @@
 //! The filter language: text to plan to rows. Start at `parser.rs`, then `planner.rs` and `evaluate.rs`.
 //! Uses `types`, `config`; does no I/O and never recurses on input. Invariant: a plan that was made evaluates without error.
 
-mod array;
 mod condition;
 mod error;
 mod evaluate;
@@ -24,18 +23,19 @@ mod typing;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
-pub use array::{ArrayRow, Element};
 pub use error::{FilterError, FilterErrorKind};
 pub use path::{JsonPath, JsonScalar};
 pub use plan::{KeyBounds, Plan};
 
-use crate::types::{ColumnView, FieldId, FieldSchema};
+use crate::types::{ColumnView, FieldId, FieldSchema, Zone};
 
-/// Values of `{name}` in a filter.
+/// What a filter is read with: values of its `{name}`s, the zone of its timestamps.
 #[derive(Clone, Debug, Default)]
 pub struct Templates {
     /// By name.
     pub values: std::collections::HashMap<String, TemplateValue>,
+    /// Of timestamps that are written without an offset.
+    pub zone: Zone,
 }
 
 /// One template value.

@@ -97,7 +97,7 @@ impl Planner<'_> {
             Node::Template(name) => self.template(&name),
             Node::Column { name, path } => self.column(&name, &path).map(Operand::Column),
             Node::StructField(name) => error(format!("struct field not found: {name}")),
-            Node::Instant(text) => time::parse_instant(&text).map(Operand::Instant),
+            Node::Instant(text) => time::instant(&text, &self.templates.zone).map(Operand::Instant),
             Node::Interval(text) => Interval::parse(&text).map(Operand::Interval),
             Node::Prefix { operator, operand } => self.prefix(operator, operand),
             Node::Arithmetic { operator, left, right } => self.arithmetic(operator, left, right, span),

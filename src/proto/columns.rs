@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use super::arrays;
+use super::instants::InstantStyle;
 use super::json::{check_document, check_dynamic};
 use super::rows::{invalid_expected, missing_field, not_a_number, text_rows};
 use super::schema::{self, field_data, scalar_field, vector_field};
 use crate::config::limits::VARCHAR_BYTES_MAX;
-use crate::types::{Column, ColumnData, DataType, Error, FieldSchema, Result, TextColumn, Value};
+use crate::types::{Column, ColumnData, DataType, Error, FieldSchema, Result, TextColumn, Value, Zone};
 
 /// A column that the request gives. `taken` are the names that no dynamic key may have.
 pub(super) fn column_from_wire(
@@ -79,6 +81,7 @@ impl GivenRows<'_> {
     ) -> Result<(ColumnData, Option<Vec<bool>>)> {
         use scalar_field::Data;
         let default = self.field.default_value.as_ref();
+        let name = &self.field.name;
         macro_rules! spread {
             ($variant:ident, $values:expr, $default:expr) => {{
                 let (values, validity) = self.spread($values, $default)?;
@@ -112,9 +115,14 @@ impl GivenRows<'_> {
                 self.valid_values(&values).try_for_each(|(row, document)| check_dynamic(row, document, taken))?;
                 self.texts(&values, Some("{}"))?
             }
+            DataType::Timestamptz => spread!(Int64, self.instants(data)?, int_of(default)),
+            DataType::Array => {
+                let rows = values!(ArrayData);
+                self.check_count(rows.len())?;
+                self.texts(&arrays::encode(self.field, &rows)?, None)?
+            }
             DataType::Json => {
                 let values = values!(JsonData);
-                let name = &self.field.name;
                 self.valid_values(&values).try_for_each(|(row, document)| check_document(name, row, document))?;
                 self.texts(&values, text_of(default))?
             }
@@ -221,6 +229,16 @@ impl GivenRows<'_> {
         finite_f32(values)
     }
 
+    /// Timestamps: text of clients, numbers of the log (see [`super::instants`]).
+    fn instants(&self, data: Option<scalar_field::Data>) -> Result<Vec<i64>> {
+        match data {
+            Some(scalar_field::Data::StringData(texts)) => super::instants::read(&texts.data, &Zone::UTC),
+            Some(scalar_field::Data::TimestamptzData(instants)) => Ok(instants.data),
+            None if !self.valid.is_empty() => Ok(Vec::new()),
+            _ => Err(Error::invalid("timestamptz field data must be a string array")),
+        }
+    }
+
     fn check_lengths(&self, values: &[String]) -> Result<()> {
         let max = self.field.max_length().unwrap_or(VARCHAR_BYTES_MAX);
         let Some((row, value)) = values.iter().enumerate().find(|(_, value)| value.len() > max) else { return Ok(()) };
@@ -237,7 +255,7 @@ impl GivenRows<'_> {
 }
 
 /// Values in range of a smaller type.
-fn narrow<T: TryFrom<i32> + Bounds>(values: Vec<i32>) -> Result<Vec<T>> {
+pub(super) fn narrow<T: TryFrom<i32> + Bounds>(values: Vec<i32>) -> Result<Vec<T>> {
     values
         .into_iter()
         .enumerate()
@@ -251,7 +269,7 @@ fn narrow<T: TryFrom<i32> + Bounds>(values: Vec<i32>) -> Result<Vec<T>> {
 }
 
 /// Smallest and largest value of an integer type.
-trait Bounds {
+pub(super) trait Bounds {
     const BOUNDS: (i32, i32);
 }
 impl Bounds for i8 {
@@ -317,6 +335,14 @@ fn type_mismatch(field: &FieldSchema) -> Error {
         DataType::Double => ("field", "need double array"),
         DataType::VarChar => ("varchar field", "need string array"),
         DataType::Json => ("json field", "need json array"),
+        DataType::Array => {
+            let element = field.element_type.map_or("None", DataType::name);
+            return invalid_expected(
+                format_args!("array field '{}' is illegal, array type mismatch", field.name),
+                format_args!("need {element} array"),
+                "got nil",
+            );
+        }
         DataType::FloatVector => ("float vector field", "need float vector"),
         _ => ("field", "need data of the field's type"),
     };
@@ -324,14 +350,10 @@ fn type_mismatch(field: &FieldSchema) -> Error {
 }
 
 /// A column as a reply carries it: scalars row-aligned with `valid_data`, vectors compact, the oneof set also when empty.
-pub fn column_to_wire(field: &FieldSchema, column: &Column) -> schema::FieldData {
-    column_into_wire(field, column.clone())
-}
-
-/// [`column_to_wire`] without a copy of the values.
-pub fn column_into_wire(field: &FieldSchema, column: Column) -> schema::FieldData {
+pub fn column_into_wire(field: &FieldSchema, column: Column, style: &InstantStyle) -> schema::FieldData {
     let row_count = column_rows(field, &column.data);
     let validity = column.validity;
+    let mut data_type = field.data_type;
     let wire = match column.data {
         ColumnData::FloatVector(values) => {
             let values = compact(values, field.dim(), validity.as_deref());
@@ -341,10 +363,15 @@ pub fn column_into_wire(field: &FieldSchema, column: Column) -> schema::FieldDat
             let bytes = compact(bytes, field.row_bytes().unwrap_or(0), validity.as_deref());
             vectors_to_wire(field, byte_vectors(field.data_type, bytes))
         }
+        ColumnData::Int64(instants) if data_type == DataType::Timestamptz => {
+            let data;
+            (data_type, data) = style.to_wire(&instants, validity.as_deref());
+            field_data::Field::Scalars(schema::ScalarField { data: Some(data) })
+        }
         scalars => field_data::Field::Scalars(schema::ScalarField { data: Some(scalars_to_wire(field, scalars)) }),
     };
     schema::FieldData {
-        r#type: field.data_type as i32,
+        r#type: data_type as i32,
         field_name: field.name.clone(),
         field: Some(wire),
         field_id: field.id.0,
@@ -409,6 +436,7 @@ fn scalars_to_wire(field: &FieldSchema, data: ColumnData) -> scalar_field::Data 
         ColumnData::Text(texts) if field.data_type == DataType::Json => {
             Data::JsonData(schema::JsonArray { data: text_rows(&texts).map(<[u8]>::to_vec).collect() })
         }
+        ColumnData::Text(texts) if field.data_type == DataType::Array => arrays::to_wire(field, &texts),
         ColumnData::Text(texts) => Data::StringData(schema::StringArray {
             data: text_rows(&texts).map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
         }),

@@ -49,6 +49,13 @@ pub(super) fn check_dynamic(row: usize, document: &[u8], taken: &HashSet<&str>) 
 }
 
 fn check_shape(field_name: &str, row: usize, document: &[u8]) -> Result<()> {
+    if document.len() > JSON_BYTES_MAX && field_name == DYNAMIC_FIELD {
+        return Err(invalid_expected(
+            format_args!("the length ({}) of dynamic field exceeds max length ({JSON_BYTES_MAX})", document.len()),
+            "valid length dynamic field",
+            "length exceeds max length",
+        ));
+    }
     if document.len() > JSON_BYTES_MAX {
         return Err(invalid_expected(
             format_args!(

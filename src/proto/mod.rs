@@ -22,7 +22,9 @@ pub mod rg {
     include!(concat!(env!("OUT_DIR"), "/milvus.proto.rg.rs"));
 }
 
+mod arrays;
 pub mod columns;
+pub mod instants;
 mod json;
 mod names;
 pub mod rows;

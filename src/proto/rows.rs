@@ -13,13 +13,15 @@ use crate::types::{
     Batch, CollectionSchema, Column, ColumnData, Error, ErrorKind, FieldSchema, Keys, Result, TextColumn, Value,
 };
 
-pub use super::columns::{column_into_wire, column_to_wire};
+pub use super::columns::column_into_wire;
 
 /// How rows are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowOptions {
-    /// The rows of an upsert: keys are given also when ids are automatic.
+    /// The rows of an upsert: keys are given also when ids are automatic, to name what is replaced.
     pub is_upsert: bool,
+    /// Given keys are taken also when ids are automatic (the property `allow_insert_auto_id`).
+    pub takes_keys: bool,
     /// Row i of a collection with automatic ids gets `first_id + i` (a `VarChar` key: in decimal).
     pub first_id: i64,
 }
@@ -41,7 +43,7 @@ pub fn batch_from_wire(
     }
     check_memory(schema, row_count)?;
     let mut given = by_schema_position(schema, fields)?;
-    check_primary_given(schema, &given, options)?;
+    check_primary_given(schema, &mut given, options)?;
     let taken: HashSet<&str> = schema
         .fields
         .iter()
@@ -135,7 +137,7 @@ fn by_schema_position(
 
 fn check_primary_given(
     schema: &CollectionSchema,
-    given: &[Option<schema::FieldData>],
+    given: &mut [Option<schema::FieldData>],
     options: RowOptions,
 ) -> Result<()> {
     let Some(position) = schema.fields.iter().position(|field| field.is_primary) else {
@@ -143,14 +145,21 @@ fn check_primary_given(
     };
     let primary = &schema.fields[position];
     match (given[position].is_some(), primary.auto_id, options.is_upsert) {
-        (true, true, false) => {
-            Err(Error::invalid(format_args!("can not assign primary field data when auto id enabled {}", primary.name)))
+        (true, true, _) if options.takes_keys => Ok(()),
+        (true, true, false) => Err(Error::invalid(format_args!(
+            "can not assign primary field data when auto id enabled and allow_insert_auto_id is false {}",
+            primary.name
+        ))),
+        // The keys said which rows are replaced; their successors get ids of their own.
+        (true, true, true) => {
+            given[position] = None;
+            Ok(())
         }
         (false, true, true) => {
             Err(Error::invalid(format_args!("must assign pk when upsert, primary field: {}", primary.name)))
         }
         (false, false, _) => Err(missing_field(&primary.name)),
-        _ => Ok(()),
+        (true, false, _) | (false, true, false) => Ok(()),
     }
 }
 

@@ -3,8 +3,10 @@
 use super::rows::{invalid_expected, not_a_number};
 use super::schema::{self, value_field};
 use super::status::{pairs_from_wire, pairs_to_wire};
-use crate::config::limits::{DIM_MAX, DIM_MIN, FIELDS_MAX, VARCHAR_BYTES_MAX, VECTOR_FIELDS_MAX};
-use crate::types::{CollectionSchema, DataType, Error, ErrorKind, FieldId, FieldSchema, Result, Value};
+use crate::config::limits::{ARRAY_CAPACITY_MAX, DIM_MAX, DIM_MIN, FIELDS_MAX, VARCHAR_BYTES_MAX, VECTOR_FIELDS_MAX};
+use crate::types::{
+    CollectionSchema, DataType, Error, ErrorKind, FieldId, FieldSchema, Result, Value, Zone, parse_instant,
+};
 
 pub use super::names::{NameOf, check_name};
 
@@ -18,7 +20,11 @@ pub const DYNAMIC_FIELD: &str = "$meta";
 /// # Errors
 /// With Milvus' texts: names, types, dimensions, lengths, keys, defaults, counts. A type this server does not store yet is
 /// refused by name.
-pub fn schema_from_wire(collection_name: &str, wire: schema::CollectionSchema) -> Result<CollectionSchema> {
+pub fn schema_from_wire(
+    collection_name: &str,
+    wire: schema::CollectionSchema,
+    zone: &Zone,
+) -> Result<CollectionSchema> {
     refuse_unsupported(&wire)?;
     if wire.fields.len() > FIELDS_MAX {
         return Err(unexpected(format!("maximum field's number should be limited to {FIELDS_MAX}")));
@@ -27,7 +33,7 @@ pub fn schema_from_wire(collection_name: &str, wire: schema::CollectionSchema) -
     let mut fields = Vec::with_capacity(wire.fields.len() + 1);
     for (id, mut field) in (FIRST_FIELD_ID..).zip(wire.fields) {
         field.auto_id |= auto_id && field.is_primary_key;
-        fields.push(field_from_wire(collection_name, field, FieldId(id))?);
+        fields.push(field_from_wire(collection_name, field, FieldId(id), zone)?);
     }
     check_fields(&fields)?;
     if wire.enable_dynamic_field {
@@ -50,6 +56,7 @@ pub fn added_field_from_wire(
     schema: &CollectionSchema,
     wire: schema::FieldSchema,
     id: FieldId,
+    zone: &Zone,
 ) -> Result<FieldSchema> {
     let name = wire.name.clone();
     if wire.is_primary_key {
@@ -69,7 +76,7 @@ pub fn added_field_from_wire(
     if schema.fields.iter().filter(|field| !field.is_dynamic).count() >= FIELDS_MAX {
         return Err(Error::invalid(format_args!("The number of fields has reached the maximum value {FIELDS_MAX}")));
     }
-    let field = field_from_wire(collection_name, wire, id)?;
+    let field = field_from_wire(collection_name, wire, id, zone)?;
     if field.data_type.is_vector() {
         return Err(Error::unimplemented(format_args!("adding vector field {name} to a collection")));
     }
@@ -99,12 +106,17 @@ pub fn dynamic_field(id: FieldId) -> FieldSchema {
     }
 }
 
-/// The schema as DescribeCollection answers it: `$meta` is left out.
-pub fn schema_to_wire(collection_name: &str, schema: &CollectionSchema) -> schema::CollectionSchema {
+/// The schema as DescribeCollection answers it: `$meta` is left out, timestamps are of the zone.
+pub fn schema_to_wire(collection_name: &str, schema: &CollectionSchema, zone: &Zone) -> schema::CollectionSchema {
     schema::CollectionSchema {
         name: collection_name.to_owned(),
         description: schema.description.clone(),
-        fields: schema.fields.iter().filter(|field| !field.is_dynamic).map(field_to_wire).collect(),
+        fields: schema
+            .fields
+            .iter()
+            .filter(|field| !field.is_dynamic)
+            .map(|field| field_to_wire(field, zone))
+            .collect(),
         enable_dynamic_field: schema.enable_dynamic_field,
         version: i32::try_from(schema.version).unwrap_or(i32::MAX),
         ..Default::default()
@@ -112,7 +124,7 @@ pub fn schema_to_wire(collection_name: &str, schema: &CollectionSchema) -> schem
 }
 
 /// A field as DescribeCollection answers it.
-pub fn field_to_wire(field: &FieldSchema) -> schema::FieldSchema {
+pub fn field_to_wire(field: &FieldSchema, zone: &Zone) -> schema::FieldSchema {
     schema::FieldSchema {
         field_id: field.id.0,
         name: field.name.clone(),
@@ -122,7 +134,7 @@ pub fn field_to_wire(field: &FieldSchema) -> schema::FieldSchema {
         type_params: pairs_to_wire(&field.type_params),
         auto_id: field.auto_id,
         element_type: field.element_type.map_or(0, |element| element as i32),
-        default_value: field.default_value.as_ref().and_then(|value| default_to_wire(field.data_type, value)),
+        default_value: field.default_value.as_ref().and_then(|value| default_to_wire(field.data_type, value, zone)),
         is_dynamic: field.is_dynamic,
         is_partition_key: field.is_partition_key,
         is_clustering_key: field.is_clustering_key,
@@ -178,7 +190,7 @@ fn check_fields(fields: &[FieldSchema]) -> Result<()> {
     }
 }
 
-fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId) -> Result<FieldSchema> {
+fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId, zone: &Zone) -> Result<FieldSchema> {
     let name = wire.name;
     if matches!(name.as_str(), "RowID" | "Timestamp") {
         return Err(Error::invalid(format_args!("schema contains system field: RowID, Timestamp, {DYNAMIC_FIELD}")));
@@ -197,12 +209,16 @@ fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId
         return Err(Error::unimplemented(format_args!("external field {name}")));
     }
     let data_type = data_type_from_wire(&name, wire.data_type)?;
+    let element_type = match data_type {
+        DataType::Array => Some(element_type_from_wire(wire.element_type)?),
+        _ => None,
+    };
     let mut field = FieldSchema {
         id,
         name,
         description: wire.description,
         data_type,
-        element_type: None,
+        element_type,
         is_primary: wire.is_primary_key,
         auto_id: wire.auto_id,
         is_nullable: wire.nullable,
@@ -216,7 +232,7 @@ fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId
     check_type_params(collection_name, &mut field)?;
     check_key_and_null(&field)?;
     if let Some(value) = wire.default_value.and_then(|value| value.data) {
-        field.default_value = Some(default_from_wire(&field, value)?);
+        field.default_value = Some(default_from_wire(&field, value, zone)?);
     }
     Ok(field)
 }
@@ -239,6 +255,8 @@ fn data_type_from_wire(field_name: &str, number: i32) -> Result<DataType> {
         | schema::DataType::Double
         | schema::DataType::VarChar
         | schema::DataType::Json
+        | schema::DataType::Array
+        | schema::DataType::Timestamptz
         | schema::DataType::FloatVector => Ok(DataType::from_number(number).expect("ours has every type named here")),
         other => {
             let type_name = other.as_str_name().trim_start_matches("DataType_");
@@ -247,7 +265,33 @@ fn data_type_from_wire(field_name: &str, number: i32) -> Result<DataType> {
     }
 }
 
-/// Checks `dim` and `max_length` and writes them as plain decimals, so that every later reader can parse them.
+/// The type of an array's elements.
+fn element_type_from_wire(number: i32) -> Result<DataType> {
+    use schema::DataType as Wire;
+    let wire =
+        Wire::try_from(number).map_err(|_| Error::invalid(format_args!("element type {number} is not supported")))?;
+    match wire {
+        Wire::None => Err(Error::invalid("element data type None is not valid")),
+        Wire::String => Err(Error::invalid("string data type not supported yet, please use VarChar type instead")),
+        Wire::Bool
+        | Wire::Int8
+        | Wire::Int16
+        | Wire::Int32
+        | Wire::Int64
+        | Wire::Float
+        | Wire::Double
+        | Wire::VarChar => Ok(DataType::from_number(number).expect("ours has every type named here")),
+        other => {
+            let name = DataType::from_number(number).map_or_else(
+                || other.as_str_name().trim_start_matches("DataType_").to_owned(),
+                |known| known.name().to_owned(),
+            );
+            Err(unexpected(format!("element type {name} is not supported")))
+        }
+    }
+}
+
+/// Checks `dim`, `max_length` and `max_capacity` and writes them as plain decimals, so that every later reader can parse them.
 fn check_type_params(collection_name: &str, field: &mut FieldSchema) -> Result<()> {
     let name = field.name.clone();
     match field.data_type {
@@ -268,25 +312,55 @@ fn check_type_params(collection_name: &str, field: &mut FieldSchema) -> Result<(
             }
             set_type_param(field, "dim", dim);
         }
-        DataType::VarChar => {
-            let Some(text) = field.type_param("max_length") else {
-                return Err(Error::invalid(format_args!(
-                    "type param(max_length) should be specified for the field({name}) of collection {collection_name}"
-                )));
-            };
-            let length: i64 = text.trim().parse().map_err(|_| {
-                Error::invalid(format_args!("the value for max_length of field {name} must be an integer, got {text}"))
-            })?;
-            if !(1..=VARCHAR_BYTES_MAX as i64).contains(&length) {
-                return Err(Error::invalid(format_args!(
-                    "the maximum length specified for the field({name}) should be in (0, {VARCHAR_BYTES_MAX}], but got \
-                     {length} instead"
-                )));
+        DataType::VarChar => check_max_length(collection_name, field)?,
+        DataType::Array => {
+            check_max_capacity(collection_name, field)?;
+            if field.element_type == Some(DataType::VarChar) {
+                check_max_length(collection_name, field)?;
             }
-            set_type_param(field, "max_length", length);
         }
         _ => {}
     }
+    Ok(())
+}
+
+fn check_max_length(collection_name: &str, field: &mut FieldSchema) -> Result<()> {
+    let name = &field.name;
+    let Some(text) = field.type_param("max_length") else {
+        return Err(Error::invalid(format_args!(
+            "type param(max_length) should be specified for the field({name}) of collection {collection_name}"
+        )));
+    };
+    let length: i64 = text.trim().parse().map_err(|_| {
+        Error::invalid(format_args!("the value for max_length of field {name} must be an integer, got {text}"))
+    })?;
+    if !(1..=VARCHAR_BYTES_MAX as i64).contains(&length) {
+        return Err(Error::invalid(format_args!(
+            "the maximum length specified for the field({name}) should be in (0, {VARCHAR_BYTES_MAX}], but got {length} \
+             instead"
+        )));
+    }
+    set_type_param(field, "max_length", length);
+    Ok(())
+}
+
+fn check_max_capacity(collection_name: &str, field: &mut FieldSchema) -> Result<()> {
+    let name = &field.name;
+    let Some(text) = field.type_param("max_capacity") else {
+        return Err(Error::invalid(format_args!(
+            "type param(max_capacity) should be specified for array field {name} of collection {collection_name}"
+        )));
+    };
+    let capacity: i64 = text
+        .trim()
+        .parse()
+        .map_err(|_| Error::invalid(format_args!("the value for max_capacity of field {name} must be an integer")))?;
+    if !(1..=ARRAY_CAPACITY_MAX as i64).contains(&capacity) {
+        return Err(Error::invalid(format_args!(
+            "the maximum capacity specified for a Array should be in (0, {ARRAY_CAPACITY_MAX}]"
+        )));
+    }
+    set_type_param(field, "max_capacity", capacity);
     Ok(())
 }
 
@@ -319,13 +393,13 @@ fn check_key_and_null(field: &FieldSchema) -> Result<()> {
     Ok(())
 }
 
-fn default_from_wire(field: &FieldSchema, wire: value_field::Data) -> Result<Value> {
+fn default_from_wire(field: &FieldSchema, wire: value_field::Data, zone: &Zone) -> Result<Value> {
     let name = &field.name;
     if field.is_primary {
         return Err(Error::invalid(format_args!("primary field not support default_value, field name = {name}")));
     }
     let type_name = field.data_type.name();
-    if field.data_type.is_vector() || field.data_type == DataType::Json {
+    if field.data_type.is_vector() || matches!(field.data_type, DataType::Json | DataType::Array) {
         return Err(Error::invalid(format_args!("type not support default_value, type:{type_name}, name:{name}")));
     }
     use value_field::Data;
@@ -347,6 +421,11 @@ fn default_from_wire(field: &FieldSchema, wire: value_field::Data) -> Result<Val
                 ));
             }
             Ok(Value::Text(value))
+        }
+        (DataType::Timestamptz, Data::StringData(text)) => {
+            parse_instant(&text, zone).map(Value::Int).ok_or_else(|| {
+                Error::invalid(format_args!("invalid timestamp string: '{text}'. Does not match any known format"))
+            })
         }
         (_, other) => Err(Error::invalid(format_args!(
             "type ({type_name}) of field ({name}) is not equal to the type({}) of default_value",
@@ -384,13 +463,14 @@ fn default_type_name(value: &value_field::Data) -> &'static str {
     }
 }
 
-fn default_to_wire(data_type: DataType, value: &Value) -> Option<schema::ValueField> {
+fn default_to_wire(data_type: DataType, value: &Value, zone: &Zone) -> Option<schema::ValueField> {
     let data = match (data_type, value) {
         (_, Value::Null) => return None,
         (_, Value::Bool(value)) => value_field::Data::BoolData(*value),
         (DataType::Int8 | DataType::Int16 | DataType::Int32, Value::Int(value)) => {
             value_field::Data::IntData(i32::try_from(*value).ok()?)
         }
+        (DataType::Timestamptz, Value::Int(instant)) => value_field::Data::StringData(zone.show(*instant)),
         (_, Value::Int(value)) => value_field::Data::LongData(*value),
         (DataType::Float, Value::Float(value)) => value_field::Data::FloatData(*value as f32),
         (_, Value::Float(value)) => value_field::Data::DoubleData(*value),

@@ -11,7 +11,7 @@ use crate::proto::milvus::{
 use crate::proto::schemas::schema_to_wire;
 use crate::proto::status::{failure, pairs_to_wire, success};
 use crate::shm::manifest::CatalogCollection;
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, ErrorKind, Result, zone_of};
 
 /// HasCollection.
 pub(super) fn has(session: &Session<'_>, request: &HasCollectionRequest) -> Result<BoolResponse> {
@@ -53,7 +53,7 @@ fn description(session: &Session<'_>, found: &Found) -> Result<DescribeCollectio
     let channel = format!("shoal_{}_v0", manifest.collection);
     Ok(DescribeCollectionResponse {
         status: Some(success()),
-        schema: Some(schema_to_wire(&found.name, &manifest.schema)),
+        schema: Some(schema_to_wire(&found.name, &manifest.schema, &zone_of(&manifest.properties))),
         collection_id: manifest.collection.0,
         virtual_channel_names: vec![channel.clone()],
         physical_channel_names: vec![channel],

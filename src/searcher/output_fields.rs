@@ -1,7 +1,8 @@
 //! Output fields: what a client asks for by name, and what the reply must carry and say for it.
 
 use crate::config::limits::OUTPUT_FIELDS_MAX;
-use crate::proto::rows::column_to_wire;
+use crate::proto::instants::InstantStyle;
+use crate::proto::rows::column_into_wire;
 use crate::proto::schema::FieldData;
 use crate::query::{OutputRows, RowAddress, Snapshot};
 use crate::types::{CollectionSchema, Error, ErrorKind, FieldSchema, Result};
@@ -17,6 +18,8 @@ pub(super) struct OutputFields<'a> {
     /// Names as the reply repeats them. A name that is no field is a key of the dynamic field: the client keeps only
     /// those keys of `$meta`; without such a name it spreads all of them.
     pub names: Vec<String>,
+    /// How timestamps are written.
+    pub style: InstantStyle,
 }
 
 impl<'a> OutputFields<'a> {
@@ -30,7 +33,7 @@ impl<'a> OutputFields<'a> {
                 format!("{} output fields are asked for, at most {OUTPUT_FIELDS_MAX} are given", requested.len());
             return Err(Error::invalid(message));
         }
-        let mut output = OutputFields { fields: Vec::new(), names: Vec::new() };
+        let mut output = OutputFields { fields: Vec::new(), names: Vec::new(), style: InstantStyle::default() };
         for name in requested {
             output.add(schema, name.trim())?;
         }
@@ -84,7 +87,8 @@ impl<'a> OutputFields<'a> {
     /// When they are more than a reply may hold.
     pub fn gather(&self, snapshot: &Snapshot, rows: &[RowAddress]) -> Result<Vec<FieldData>> {
         let columns = OutputRows { snapshot, rows }.columns(&self.fields)?;
-        Ok(self.fields.iter().zip(&columns).map(|(field, column)| column_to_wire(field, column)).collect())
+        let wire = |(field, column)| column_into_wire(field, column, &self.style);
+        Ok(self.fields.iter().copied().zip(columns).map(wire).collect())
     }
 }
 

@@ -4,6 +4,8 @@ use super::output_fields::OutputFields;
 use super::search_params::{Pairs, integer};
 use super::session::{Found, Session};
 use crate::config::limits::TOP_K_MAX;
+use crate::filter::Templates;
+use crate::proto::instants::InstantStyle;
 use crate::proto::milvus::{QueryRequest, QueryResults};
 use crate::proto::rows::templates_from_wire;
 use crate::proto::schema::{DataType, FieldData, LongArray, ScalarField, field_data, scalar_field};
@@ -37,7 +39,9 @@ pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<Qu
     if !is_count && window.limit.is_none() && request.expr.trim().is_empty() {
         return Err(Error::invalid("empty expression should be used with limit"));
     }
-    let templates = templates_from_wire(request.expr_template_values.clone())?;
+    let zone = found.zone(pairs.get("timezone"))?;
+    let style = InstantStyle::new(zone.clone(), pairs.get("time_fields"))?;
+    let templates = Templates { zone, ..templates_from_wire(request.expr_template_values.clone())? };
     let selection = Selection {
         plan: found.plan(&request.expr, &templates)?,
         partitions: found.searched_partitions(&request.partition_names)?,
@@ -52,7 +56,7 @@ pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<Qu
         }
         (vec![count_field(query::count(&found.snapshot, &selection)?)], vec![COUNT.to_owned()])
     } else {
-        rows(&found, &request.output_fields, selection, &window)?
+        rows(&found, &request.output_fields, style, selection, &window)?
     };
     Ok(QueryResults {
         status: Some(success()),
@@ -68,12 +72,14 @@ pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<Qu
 fn rows(
     found: &Found,
     output_fields: &[String],
+    style: InstantStyle,
     selection: Selection,
     window: &Window,
 ) -> Result<(Vec<FieldData>, Vec<String>)> {
     let schema = &found.view().manifest.schema;
     let mut output = OutputFields::new(schema, output_fields)?;
     output.add_field(schema.primary());
+    output.style = style;
     let options = RetrieveOptions { selection, offset: window.offset, limit: window.limit };
     let retrieved = query::retrieve(&found.snapshot, &options)?;
     Ok((output.gather(&found.snapshot, &retrieved.rows)?, output.names))

@@ -5,11 +5,13 @@ use super::placeholder::{check_query_count, query_vectors};
 use super::search_params::SearchParams;
 use super::session::{Found, Session};
 use crate::config::limits::REPLY_BYTES_MAX;
+use crate::filter::Templates;
 use crate::index::TopK;
 use crate::index::flat::Queries;
+use crate::proto::instants::InstantStyle;
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
-use crate::proto::rows::{column_to_wire, keys_from_wire, keys_to_wire, templates_from_wire};
+use crate::proto::rows::{column_into_wire, keys_from_wire, keys_to_wire, templates_from_wire};
 use crate::proto::schema::{FieldData, IDs, SearchIteratorV2Results, SearchResultData};
 use crate::proto::status::success;
 use crate::query::{
@@ -64,7 +66,9 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
     if params.is_iterator || params.iterator.is_some() {
         found.read_at(request.guarantee_timestamp);
     }
-    let templates = templates_from_wire(std::mem::take(&mut request.expr_template_values))?;
+    let zone = found.zone(params.timezone.as_deref())?;
+    InstantStyle::new(zone.clone(), params.time_fields.as_deref())?;
+    let templates = Templates { zone, ..templates_from_wire(std::mem::take(&mut request.expr_template_values))? };
     let selection = Selection {
         plan: found.plan(&request.dsl, &templates)?,
         partitions: found.searched_partitions(&request.partition_names)?,
@@ -101,7 +105,8 @@ fn answer(
     nearest: impl FnOnce(&Found, &SearchOptions, &Search<'_>) -> Result<Vec<TopK>>,
 ) -> Result<SearchResults> {
     let Prepared { params, options, query_count } = prepare(&mut found, &mut request)?;
-    let output = OutputFields::new(&found.view().manifest.schema, &request.output_fields)?;
+    let mut output = OutputFields::new(&found.view().manifest.schema, &request.output_fields)?;
+    output.style = InstantStyle::new(found.zone(params.timezone.as_deref())?, params.time_fields.as_deref())?;
     let search = Search::new(&found.snapshot, &options)?;
     let hits = search.finish(nearest(&found, &options, &search)?)?;
     let reply = Reply { found: &found, params: &params, output: &output, grouping: options.grouping.as_ref() };
@@ -309,7 +314,7 @@ impl Reply<'_> {
     fn group_values(&self, rows: &OutputRows<'_>) -> Result<Option<FieldData>> {
         let Some(Grouping { field, path: None, .. }) = self.grouping else { return Ok(None) };
         let column = rows.columns(&[field])?.pop();
-        Ok(column.map(|column| column_to_wire(field, &column)))
+        Ok(column.map(|column| column_into_wire(field, column, &self.output.style)))
     }
 
     fn iterator_results(&self, last_score: Option<f32>) -> Option<SearchIteratorV2Results> {

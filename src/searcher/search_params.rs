@@ -36,6 +36,10 @@ pub(super) struct SearchParams {
     pub iterator: Option<IteratorParams>,
     /// Hits come in groups.
     pub group_by: Option<GroupBy>,
+    /// The time zone of timestamps.
+    pub timezone: Option<String>,
+    /// Which parts of timestamps are answered, instead of text.
+    pub time_fields: Option<String>,
 }
 
 /// A page of a second-generation search iterator. The server keeps nothing: the bound says where to go on.
@@ -64,6 +68,8 @@ impl SearchParams {
             metric_type: pairs.get("metric_type").map(str::to_owned),
             ignore_growing: pairs.is_true("ignore_growing"),
             is_iterator: pairs.is_true("iterator"),
+            timezone: pairs.get("timezone").map(str::to_owned),
+            time_fields: pairs.get("time_fields").map(str::to_owned),
             ..SearchParams::default()
         };
         params.add_json(pairs.get("params").unwrap_or_default())?;

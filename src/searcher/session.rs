@@ -8,12 +8,13 @@ use super::team::Team;
 use crate::config::ServerConfig;
 use crate::config::limits::GUARANTEE_WAIT_MS_MAX;
 use crate::filter::{Plan, Templates};
+use crate::proto::instants::zone;
 use crate::query::{self, Snapshot};
 use crate::reader::{Reader, resolve};
 use crate::shm::attach::CollectionView;
 use crate::shm::manifest::{Catalog, CatalogCollection};
 use crate::sys::clock;
-use crate::types::{Error, ErrorKind, PartitionId, PartitionRecord, Result, Timestamp};
+use crate::types::{Error, ErrorKind, PartitionId, PartitionRecord, Result, Timestamp, Zone, zone_of};
 
 /// The database of a call that names none.
 const DEFAULT_DATABASE: &str = "default";
@@ -159,6 +160,14 @@ impl Found {
             return Err(Error::new(ErrorKind::PartitionNotLoaded, message));
         }
         Ok(partition.id)
+    }
+
+    /// The time zone of a request that may name one; else the collection's.
+    pub fn zone(&self, requested: Option<&str>) -> Result<Zone> {
+        match requested.filter(|name| !name.is_empty()) {
+            Some(name) => zone(name),
+            None => Ok(zone_of(&self.view().manifest.properties)),
+        }
     }
 
     /// A filter, checked against the schema.

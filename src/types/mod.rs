@@ -1,18 +1,24 @@
 //! The nouns every other folder shares: ids, timestamps, schemas, columns of rows, bitmaps, errors.
 //! Start at `schema.rs` and `column.rs`. Uses nothing of ours and does no I/O.
 
+mod array;
 mod bitmap;
 mod column;
 mod error;
 mod ids;
+mod instant;
 mod records;
 mod schema;
 mod timestamp;
 
+pub use array::{ArrayRow, Element};
 pub use bitmap::Bitmap;
 pub use column::{Batch, Column, ColumnData, ColumnView, TextColumn, Validity, Values};
 pub use error::{Blame, Error, ErrorKind, Result};
 pub use ids::{CollectionId, Epoch, FieldId, FileId, IndexId, Lsn, PartitionId};
-pub use records::{CollectionRecord, DatabaseRecord, FileRecord, FileState, IndexRecord, PartitionRecord};
+pub use instant::{DAY_MICROSECONDS, Zone, civil, days_of, parse_instant};
+pub use records::{
+    CollectionRecord, DatabaseRecord, FileRecord, FileState, IndexRecord, PartitionRecord, ZONE_PROPERTY, zone_of,
+};
 pub use schema::{CollectionSchema, DataType, FieldSchema, Keys, Metric, Value};
 pub use timestamp::Timestamp;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CollectionId, CollectionSchema, FieldId, FileId, IndexId, Lsn, PartitionId, Timestamp};
+use super::{CollectionId, CollectionSchema, FieldId, FileId, IndexId, Lsn, PartitionId, Timestamp, Zone};
+
+/// The property of collections and databases that names a time zone.
+pub const ZONE_PROPERTY: &str = "timezone";
 
 /// A database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +81,28 @@ pub struct CollectionRecord {
     pub indexes: Vec<IndexRecord>,
     /// Next free field id.
     pub field_id_next: i64,
+}
+
+impl CollectionRecord {
+    /// A property by name.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        property(&self.properties, name)
+    }
+
+    /// The time zone of timestamps that are written without an offset, and of those that are answered.
+    pub fn zone(&self) -> Zone {
+        zone_of(&self.properties)
+    }
+}
+
+/// A property by name.
+fn property<'a>(properties: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// The property that names a time zone; without it, and with one that was never checked, it is UTC.
+pub fn zone_of(properties: &[(String, String)]) -> Zone {
+    property(properties, ZONE_PROPERTY).and_then(Zone::from_name).unwrap_or_default()
 }
 
 /// Life of a table file (see DESIGN of the write path in ARCHITECTURE.md).

@@ -199,6 +199,11 @@ impl FieldSchema {
         self.type_param("max_length").and_then(|length| length.parse().ok())
     }
 
+    /// Most elements of a row, for `Array`.
+    pub fn max_capacity(&self) -> Option<usize> {
+        self.type_param("max_capacity").and_then(|capacity| capacity.parse().ok())
+    }
+
     /// Bytes of one row of a fixed-width field: scalars and dense vectors; `None` for strings, JSON, arrays, sparse vectors.
     pub fn row_bytes(&self) -> Option<usize> {
         match self.data_type {

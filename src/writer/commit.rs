@@ -86,7 +86,10 @@ impl Committer {
         let Operation { caller, method, database, action } = operation;
         self.engine.count(Gauge::Requests, 1);
         let outcome = self.engine.prepare_numbers().map_err(Refusal::Failed).and_then(|()| match &action {
-            Action::Rows(rows) => self.take_rows(rows, caller.body()).map(Some),
+            Action::Rows(rows) => {
+                let payload = rows.payload.as_deref().unwrap_or(caller.body());
+                self.take_rows(rows, payload).map(Some)
+            }
             Action::Delete(delete) => self.take_delete(delete).map(Some),
             Action::Other => Ok(None),
         });

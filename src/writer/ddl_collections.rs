@@ -8,12 +8,14 @@ use super::lock;
 use super::operation::{database_of, undecodable};
 use super::state::{Collection, DEFAULT_PARTITION, State};
 use crate::config::limits::{COLLECTIONS_MAX, SHARDS_MAX};
+use crate::proto::instants::zone;
 use crate::proto::schemas::{NameOf, check_name, schema_from_wire};
 use crate::proto::{milvus, schema, status};
 use crate::storage::meta::MetaEdit;
 use crate::sys::failpoint;
 use crate::types::{
     CollectionId, CollectionRecord, Error, ErrorKind, FileId, Lsn, PartitionId, PartitionRecord, Result, Timestamp,
+    ZONE_PROPERTY, zone_of,
 };
 
 /// Properties that would have to do something this server does not do yet, with the values that ask for nothing.
@@ -26,7 +28,8 @@ const UNSUPPORTED_PROPERTIES: [(&str, &[&str]); 2] =
 /// With Milvus' texts.
 pub fn create(engine: &Engine, database: &str, request: milvus::CreateCollectionRequest) -> Result<()> {
     let database = database_of(&request.db_name, database).to_owned();
-    let mut record = checked_record(&database, request)?;
+    let of_database = lock(&engine.state).database(&database)?.properties.clone();
+    let mut record = checked_record(&database, &of_database, request)?;
     let mut meta = lock(&engine.meta);
     {
         let state = lock(&engine.state);
@@ -55,11 +58,22 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateCollection
     engine.publish_catalog(&state)
 }
 
-fn checked_record(database: &str, request: milvus::CreateCollectionRequest) -> Result<CollectionRecord> {
+fn checked_record(
+    database: &str,
+    of_database: &[(String, String)],
+    request: milvus::CreateCollectionRequest,
+) -> Result<CollectionRecord> {
     let name = request.collection_name;
     check_name(NameOf::Collection, &name)?;
     let wire = schema::CollectionSchema::decode(request.schema.as_slice()).map_err(undecodable)?;
-    let schema = schema_from_wire(&name, wire)?;
+    let mut properties = status::pairs_from_wire(request.properties);
+    check_properties(&properties)?;
+    // A collection keeps the zone that its database had when it was made.
+    let is_zone = |(key, _): &&(String, String)| key == ZONE_PROPERTY;
+    if !properties.iter().any(|pair| is_zone(&pair)) {
+        properties.extend(of_database.iter().find(is_zone).cloned());
+    }
+    let schema = schema_from_wire(&name, wire, &zone_of(&properties))?;
     if let Some(field) = schema.fields.iter().find(|field| field.is_partition_key) {
         return Err(Error::unimplemented(format_args!("partition key field {}", field.name)));
     }
@@ -69,8 +83,6 @@ fn checked_record(database: &str, request: milvus::CreateCollectionRequest) -> R
     if !(0..=SHARDS_MAX).contains(&request.shards_num) {
         return Err(Error::invalid(format_args!("maximum shards's number should be limited to {SHARDS_MAX}")));
     }
-    let properties = status::pairs_from_wire(request.properties);
-    check_properties(&properties)?;
     let field_id_next = schema.fields.iter().map(|field| field.id.0 + 1).max().unwrap_or(100);
     Ok(CollectionRecord {
         id: CollectionId(0),
@@ -93,6 +105,9 @@ fn checked_record(database: &str, request: milvus::CreateCollectionRequest) -> R
 
 fn check_properties(properties: &[(String, String)]) -> Result<()> {
     for (key, value) in properties {
+        if key == ZONE_PROPERTY {
+            zone(value)?;
+        }
         let unsupported = UNSUPPORTED_PROPERTIES.iter().find(|(name, _)| name == key);
         if unsupported.is_some_and(|(_, harmless)| !harmless.contains(&value.as_str())) {
             return Err(Error::unimplemented(format_args!("collection property {key}={value}")));

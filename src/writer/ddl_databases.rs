@@ -3,10 +3,11 @@
 use super::ddl::{change_meta, merge_properties};
 use super::engine::Engine;
 use super::lock;
+use crate::proto::instants::zone;
 use crate::proto::schemas::{NameOf, check_name};
-use crate::proto::{milvus, status};
+use crate::proto::{common, milvus, status};
 use crate::storage::meta::MetaEdit;
-use crate::types::{DatabaseRecord, Error, ErrorKind, Result};
+use crate::types::{DatabaseRecord, Error, ErrorKind, Result, ZONE_PROPERTY};
 
 /// The database that is always there.
 const DEFAULT: &str = "default";
@@ -20,6 +21,7 @@ const DATABASES_MAX: usize = 64;
 pub fn create(engine: &Engine, request: milvus::CreateDatabaseRequest) -> Result<()> {
     let name = request.db_name;
     check_name(NameOf::Database, &name)?;
+    check_zone(&request.properties)?;
     let mut meta = lock(&engine.meta);
     {
         let state = lock(&engine.state);
@@ -77,6 +79,7 @@ pub fn alter(engine: &Engine, request: milvus::AlterDatabaseRequest) -> Result<(
             "alter database with empty properties and delete keys, expected to set either properties or delete keys";
         return Err(Error::new(ErrorKind::Unexpected, message));
     }
+    check_zone(&request.properties)?;
     let mut meta = lock(&engine.meta);
     let mut record = lock(&engine.state).database(&request.db_name)?.clone();
     merge_properties(&mut record.properties, request.properties, &request.delete_keys);
@@ -86,4 +89,8 @@ pub fn alter(engine: &Engine, request: milvus::AlterDatabaseRequest) -> Result<(
         *known = record;
     }
     engine.publish_catalog(&state)
+}
+
+fn check_zone(properties: &[common::KeyValuePair]) -> Result<()> {
+    properties.iter().filter(|pair| pair.key == ZONE_PROPERTY).try_for_each(|pair| zone(&pair.value).map(|_| ()))
 }

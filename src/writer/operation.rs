@@ -5,13 +5,14 @@ use prost::Message;
 use super::engine::Engine;
 use super::lock;
 use super::state::Collection;
-use crate::filter::Plan;
+use crate::filter::{Plan, Templates};
 use crate::format::log_record::RecordKind;
 use crate::ipc::method::Method;
 use crate::ipc::pool::{Claim, RequestHeader};
+use crate::proto::instants::resolve;
 use crate::proto::rows::{self, RowOptions};
 use crate::proto::{milvus, schema, status};
-use crate::types::{Batch, CollectionId, CollectionSchema, Error, ErrorKind, Keys, PartitionId, Result};
+use crate::types::{Batch, CollectionId, CollectionSchema, Error, ErrorKind, Keys, PartitionId, Result, Zone};
 
 /// Whoever waits for an answer.
 pub trait Caller: Send {
@@ -57,6 +58,9 @@ pub struct RowsOperation {
     pub replaced: Option<Keys>,
     /// The first automatic id; 0 when keys are the client's.
     pub first_id: i64,
+    /// What the log gets instead of the request's own bytes, when those mean the same only together with something that
+    /// may change.
+    pub payload: Option<Vec<u8>>,
 }
 
 /// Rows to delete.
@@ -131,6 +135,10 @@ struct Target {
     collection: CollectionId,
     partition: PartitionId,
     schema: std::sync::Arc<CollectionSchema>,
+    /// Of timestamps without an offset.
+    zone: Zone,
+    /// Keys may be given although ids are automatic.
+    takes_keys: bool,
 }
 
 fn target(engine: &Engine, database: &str, name: &str, partition: &str, schema_timestamp: u64) -> Result<Target> {
@@ -139,7 +147,10 @@ fn target(engine: &Engine, database: &str, name: &str, partition: &str, schema_t
     let collection = state.collection(id)?;
     check_schema_timestamp(collection, schema_timestamp)?;
     let partition = collection.partition(partition)?.id;
-    Ok(Target { collection: id, partition, schema: collection.schema.clone() })
+    let zone = collection.record.zone();
+    let takes_keys =
+        collection.record.property("allow_insert_auto_id").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    Ok(Target { collection: id, partition, schema: collection.schema.clone(), zone, takes_keys })
 }
 
 fn check_schema_timestamp(collection: &Collection, schema_timestamp: u64) -> Result<()> {
@@ -153,29 +164,46 @@ fn check_schema_timestamp(collection: &Collection, schema_timestamp: u64) -> Res
     Err(Error::new(ErrorKind::SchemaMismatch, message))
 }
 
-fn first_id(engine: &Engine, schema: &CollectionSchema, row_count: u32) -> Result<i64> {
-    if schema.primary().auto_id { engine.row_ids.take_reserving(i64::from(row_count), &engine.meta) } else { Ok(0) }
+impl Target {
+    /// The first of as many automatic ids as there are rows; 0 when the client's keys are taken.
+    fn first_id(&self, engine: &Engine, fields: &[schema::FieldData], row_count: u32) -> Result<i64> {
+        let primary = self.schema.primary();
+        let is_given = || fields.iter().any(|field| field.field_name == primary.name);
+        if !primary.auto_id || self.takes_keys && is_given() {
+            return Ok(0);
+        }
+        engine.row_ids.take_reserving(i64::from(row_count), &engine.meta)
+    }
+
+    /// Replaces what the log must not depend on; returns whether there was anything of that kind.
+    fn resolve(&self, fields: &mut [schema::FieldData]) -> Result<bool> {
+        if self.zone == Zone::UTC { Ok(false) } else { resolve(&self.schema, fields, &self.zone) }
+    }
 }
 
 fn decode_insert(engine: &Engine, database: &str, body: &[u8]) -> Result<RowsOperation> {
-    let request = milvus::InsertRequest::decode(body).map_err(undecodable)?;
+    let mut request = milvus::InsertRequest::decode(body).map_err(undecodable)?;
     let database = database_of(&request.db_name, database);
     let target = target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
-    let first_id = first_id(engine, &target.schema, request.num_rows)?;
+    let payload = target.resolve(&mut request.fields_data)?.then(|| request.encode_to_vec());
+    let first_id = target.first_id(engine, &request.fields_data, request.num_rows)?;
     let rows = insert_rows(&target.schema, request, first_id)?;
-    Ok(rows.at(target.collection, target.partition, target.schema.version, first_id))
+    let rows = rows.at(target.collection, target.partition, target.schema.version, first_id);
+    Ok(RowsOperation { payload, ..rows })
 }
 
 fn decode_upsert(engine: &Engine, database: &str, body: &[u8]) -> Result<RowsOperation> {
-    let request = milvus::UpsertRequest::decode(body).map_err(undecodable)?;
+    let mut request = milvus::UpsertRequest::decode(body).map_err(undecodable)?;
     if request.partial_update {
         return Err(Error::unimplemented("upsert with partial_update"));
     }
     let database = database_of(&request.db_name, database);
     let target = target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
-    let first_id = first_id(engine, &target.schema, request.num_rows)?;
+    let payload = target.resolve(&mut request.fields_data)?.then(|| request.encode_to_vec());
+    let first_id = target.first_id(engine, &request.fields_data, request.num_rows)?;
     let rows = upsert_rows(&target.schema, request, first_id)?;
-    Ok(rows.at(target.collection, target.partition, target.schema.version, first_id))
+    let rows = rows.at(target.collection, target.partition, target.schema.version, first_id);
+    Ok(RowsOperation { payload, ..rows })
 }
 
 /// The rows of a request or of a log record, without where they go.
@@ -201,19 +229,25 @@ impl DecodedRows {
         first_id: i64,
     ) -> RowsOperation {
         let DecodedRows { kind, batch, keys, replaced } = self;
-        RowsOperation { kind, collection, partition, schema_version, batch, keys, replaced, first_id }
+        RowsOperation { kind, collection, partition, schema_version, batch, keys, replaced, first_id, payload: None }
     }
 }
 
+/// How rows are taken. Without a first id the keys are the client's: also when the log is replayed, after
+/// `allow_insert_auto_id` may have been changed.
+fn row_options(is_upsert: bool, first_id: i64) -> RowOptions {
+    RowOptions { is_upsert, takes_keys: first_id == 0, first_id }
+}
+
 fn insert_rows(schema: &CollectionSchema, request: milvus::InsertRequest, first_id: i64) -> Result<DecodedRows> {
-    let options = RowOptions { is_upsert: false, first_id };
+    let options = row_options(false, first_id);
     let batch = rows::batch_from_wire(schema, request.fields_data, request.num_rows, options)?;
     let keys = rows::batch_keys(schema, &batch);
     Ok(DecodedRows { kind: RecordKind::Insert, batch, keys, replaced: None })
 }
 
 fn upsert_rows(schema: &CollectionSchema, request: milvus::UpsertRequest, first_id: i64) -> Result<DecodedRows> {
-    let options = RowOptions { is_upsert: true, first_id };
+    let options = row_options(true, first_id);
     // With automatic ids the given keys name the rows to replace, and the new rows get new ids.
     let given = schema.primary().auto_id.then(|| given_keys(schema, &request.fields_data)).flatten();
     let batch = rows::batch_from_wire(schema, request.fields_data, request.num_rows, options)?;
@@ -253,7 +287,7 @@ pub fn replay_rows(kind: RecordKind, payload: &[u8], schema: &CollectionSchema, 
 fn decode_delete(engine: &Engine, database: &str, body: &[u8]) -> Result<DeleteOperation> {
     let request = milvus::DeleteRequest::decode(body).map_err(undecodable)?;
     let database = database_of(&request.db_name, database);
-    let (collection, partition, schema) = {
+    let (collection, partition, schema, zone) = {
         let mut state = lock(&engine.state);
         let id = state.resolve(database, &request.collection_name)?;
         let collection = state.collection(id)?;
@@ -261,9 +295,9 @@ fn decode_delete(engine: &Engine, database: &str, body: &[u8]) -> Result<DeleteO
             "" => None,
             name => Some(collection.partition(name)?.id),
         };
-        (id, partition, collection.schema.clone())
+        (id, partition, collection.schema.clone(), collection.record.zone())
     };
-    let templates = rows::templates_from_wire(request.expr_template_values)?;
+    let templates = Templates { zone, ..rows::templates_from_wire(request.expr_template_values)? };
     let plan = Plan::new(&request.expr, &schema, &templates).map_err(|error| {
         Error::invalid(format_args!(
             "failed to create delete plan: cannot parse expression: {}, error: {error}",

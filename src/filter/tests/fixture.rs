@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::filter::{ArrayRow, FilterError, Plan, Rows, TemplateValue, Templates};
-use crate::types::{Bitmap, CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Validity, Value, Values};
+use crate::filter::{FilterError, Plan, Rows, TemplateValue, Templates};
+use crate::types::{
+    ArrayRow, Bitmap, CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Validity, Value, Values,
+};
 
 /// How columns lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +209,10 @@ pub(super) fn rows(rows: Json) -> Vec<Map<String, Json>> {
 }
 
 pub(super) fn templates(values: &[(&str, TemplateValue)]) -> Templates {
-    Templates { values: values.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect() }
+    Templates {
+        values: values.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect(),
+        ..Templates::default()
+    }
 }
 
 /// A plan over [`schema`] without templates.

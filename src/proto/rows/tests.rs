@@ -4,10 +4,11 @@ use proptest::prelude::*;
 
 use super::schema::{field_data, scalar_field, vector_field};
 use super::*;
-use crate::types::{DataType, FieldId};
+use crate::proto::instants::{InstantStyle, resolve};
+use crate::types::{DataType, FieldId, Zone};
 
-const INSERT: RowOptions = RowOptions { is_upsert: false, first_id: 7 };
-const UPSERT: RowOptions = RowOptions { is_upsert: true, first_id: 7 };
+const INSERT: RowOptions = RowOptions { is_upsert: false, takes_keys: false, first_id: 7 };
+const UPSERT: RowOptions = RowOptions { is_upsert: true, takes_keys: false, first_id: 7 };
 
 fn field(id: i64, name: &str, data_type: DataType) -> FieldSchema {
     FieldSchema {
@@ -235,7 +236,7 @@ fn empty_columns_still_name_their_type() {
             DataType::FloatVector => ColumnData::FloatVector(vec![]),
             _ => ColumnData::Text(TextColumn::default()),
         };
-        let wire = column_to_wire(&field, &Column { field: field.id, data, validity: None });
+        let wire = column_into_wire(&field, Column { field: field.id, data, validity: None }, &InstantStyle::default());
         match wire.field {
             Some(field_data::Field::Scalars(scalars)) => assert!(scalars.data.is_some()),
             Some(field_data::Field::Vectors(vectors)) => assert!(vectors.data.is_some() && vectors.dim == 2),
@@ -333,10 +334,145 @@ proptest! {
             Column { field: FieldId(101), data: ColumnData::FloatVector(vec![0.5; rows * 2]), validity: None };
         let expected = Batch { row_count: rows, columns: [keys, vectors].into_iter().chain(columns).collect() };
         let sent = schema.fields.iter().zip(&expected.columns).map(|(field, column)| {
-            let wire = column_to_wire(field, column);
+            let wire = column_into_wire(field, column.clone(), &InstantStyle::default());
             if is_compact { compacted(wire) } else { wire }
         });
         let batch = batch_from_wire(&schema, sent.collect(), rows as u32, INSERT).expect("rows");
         prop_assert_eq!(batch, expected);
     }
+}
+
+fn array_field(element_type: DataType) -> FieldSchema {
+    FieldSchema {
+        element_type: Some(element_type),
+        is_nullable: true,
+        type_params: vec![("max_capacity".to_owned(), "3".to_owned()), ("max_length".to_owned(), "4".to_owned())],
+        ..field(102, "a", DataType::Array)
+    }
+}
+
+fn arrays(rows: Vec<scalar_field::Data>, valid_data: &[bool]) -> schema::FieldData {
+    let data = rows.into_iter().map(|data| schema::ScalarField { data: Some(data) }).collect();
+    scalars("a", scalar_field::Data::ArrayData(schema::ArrayArray { data, element_type: 0 }), valid_data)
+}
+
+#[test]
+fn arrays_of_every_element_type_come_back_as_they_were_sent() {
+    use scalar_field::Data;
+    let ints = |values: &[i32]| Data::IntData(schema::IntArray { data: values.to_vec() });
+    let texts = |values: &[&str]| {
+        Data::StringData(schema::StringArray { data: values.iter().map(|value| (*value).to_owned()).collect() })
+    };
+    let cases = [
+        (DataType::Bool, Data::BoolData(schema::BoolArray { data: vec![true, false] })),
+        (DataType::Int8, ints(&[-128, 127])),
+        (DataType::Int16, ints(&[-32768, 32767])),
+        (DataType::Int32, ints(&[i32::MIN, 0, i32::MAX])),
+        (DataType::Int64, Data::LongData(schema::LongArray { data: vec![i64::MIN, i64::MAX] })),
+        (DataType::Float, Data::FloatData(schema::FloatArray { data: vec![0.1, -2.5] })),
+        (DataType::Double, Data::DoubleData(schema::DoubleArray { data: vec![0.1, 1e300] })),
+        (DataType::VarChar, texts(&["", "\u{e4}b", "x"])),
+        (DataType::VarChar, texts(&[])),
+    ];
+    for (element_type, sent) in cases {
+        let array = array_field(element_type);
+        let schema = schema_of(vec![array.clone()]);
+        let rows = vec![ids(&[1, 2]), vectors(2, &[0.0; 4]), arrays(vec![sent.clone()], &[false, true])];
+        let batch = batch_from_wire(&schema, rows, 2, INSERT).expect("rows");
+        assert_eq!(batch.columns[2].validity.as_deref(), Some(&[false, true][..]));
+        let wire = column_into_wire(&array, batch.columns[2].clone(), &InstantStyle::default());
+        assert_eq!(wire.valid_data, [false, true]);
+        let Some(field_data::Field::Scalars(schema::ScalarField { data: Some(Data::ArrayData(answered)) })) =
+            wire.field
+        else {
+            panic!("an array is answered as an array")
+        };
+        assert_eq!(answered.element_type, element_type as i32);
+        assert_eq!(answered.data.len(), 2);
+        assert_eq!(answered.data[1].data, Some(sent));
+    }
+}
+
+#[test]
+fn wrong_arrays_are_refused_with_the_texts_of_milvus() {
+    use scalar_field::Data;
+    let refused = |element_type: DataType, data: Data| {
+        let schema = schema_of(vec![array_field(element_type)]);
+        refusal(&schema, vec![ids(&[1]), vectors(2, &[0.0; 2]), arrays(vec![data], &[])], 1)
+    };
+    let ints = |values: &[i32]| Data::IntData(schema::IntArray { data: values.to_vec() });
+    assert_eq!(
+        refused(DataType::Int32, ints(&[1, 2, 3, 4])),
+        "the length (4) of 0th array exceeds max capacity (3): invalid parameter[expected=valid length array]\
+         [actual=array length exceeds max capacity]"
+    );
+    assert_eq!(
+        refused(DataType::Int8, ints(&[1, 128])),
+        "the 1th element (128) out of range: [-128, 127]: invalid parameter"
+    );
+    let long = Data::StringData(schema::StringArray { data: vec![String::new(), "12345".to_owned()] });
+    assert_eq!(
+        refused(DataType::VarChar, long),
+        "length of Array array field \"a\" exceeds max length, row number: 0, array index: 1, length: 5, max length: 4: \
+         invalid parameter"
+    );
+    assert_eq!(
+        refused(DataType::Int64, ints(&[1])),
+        "insert data does not match: invalid parameter[expected=int64 array][actual=*schemapb.ScalarField_IntData array]"
+    );
+    let schema = schema_of(vec![array_field(DataType::Int8)]);
+    assert_eq!(
+        refusal(&schema, vec![ids(&[1]), vectors(2, &[0.0; 2]), texts("a", &["x"], &[])], 1),
+        "array field 'a' is illegal, array type mismatch: invalid parameter[expected=need Int8 array][actual=got nil]"
+    );
+}
+
+#[test]
+fn timestamps_are_read_in_a_zone_and_answered_in_another() {
+    let time =
+        FieldSchema { default_value: Some(Value::Int(0)), is_nullable: true, ..field(102, "t", DataType::Timestamptz) };
+    let schema = schema_of(vec![time.clone()]);
+    let shanghai = Zone::from_name("Asia/Shanghai").expect("a zone");
+    let mut rows = vec![ids(&[1, 2]), vectors(2, &[0.0; 4]), texts("t", &["2025-01-01T08:00:00"], &[true, false])];
+    let in_utc = batch_from_wire(&schema, rows.clone(), 2, INSERT).expect("rows");
+    assert_eq!(in_utc.columns[2].data, ColumnData::Int64(vec![1_735_718_400_000_000, 0]));
+    assert!(resolve(&schema, &mut rows, &shanghai).expect("timestamps"));
+    let in_shanghai = batch_from_wire(&schema, rows, 2, INSERT).expect("rows");
+    assert_eq!(in_shanghai.columns[2].data, ColumnData::Int64(vec![1_735_689_600_000_000, 0]));
+    let style = InstantStyle::new(shanghai.clone(), None).expect("a style");
+    let Some(field_data::Field::Scalars(answered)) =
+        column_into_wire(&time, in_shanghai.columns[2].clone(), &style).field
+    else {
+        panic!("a scalar")
+    };
+    let shown = ["2025-01-01T08:00:00+08:00", "1970-01-01T08:00:00+08:00"].map(str::to_owned).to_vec();
+    assert_eq!(answered.data, Some(scalar_field::Data::StringData(schema::StringArray { data: shown })));
+    let style = InstantStyle::new(shanghai, Some("year, hour")).expect("a style");
+    let wire = column_into_wire(&time, in_shanghai.columns[2].clone(), &style);
+    assert_eq!(wire.r#type, DataType::Array as i32);
+    assert!(InstantStyle::new(Zone::UTC, Some("century")).is_err());
+    for wrong in ["soon", "2025-04-31 00:00:00", "2025-01-01T00:00:00+24:00"] {
+        let rows = vec![ids(&[1]), vectors(2, &[0.0; 2]), texts("t", &[wrong], &[])];
+        assert!(
+            refusal(&schema, rows, 1)
+                .starts_with(&format!("got invalid timestamptz string '{wrong}': invalid timezone"))
+        );
+    }
+    let numbers = scalars("t", scalar_field::Data::LongData(schema::LongArray { data: vec![1] }), &[]);
+    assert_eq!(
+        refusal(&schema, vec![ids(&[1]), vectors(2, &[0.0; 2]), numbers], 1),
+        "timestamptz field data must be a string array: invalid parameter"
+    );
+}
+
+#[test]
+fn given_keys_of_automatic_ids_are_kept_only_when_that_is_allowed() {
+    let mut schema = schema_of(vec![]);
+    schema.fields[0].auto_id = true;
+    let rows = || vec![ids(&[5]), vectors(2, &[0.0; 2])];
+    let keys = |options| batch_from_wire(&schema, rows(), 1, options).map(|batch| batch_keys(&schema, &batch));
+    assert_eq!(keys(RowOptions { takes_keys: true, ..INSERT }).expect("rows"), Keys::Int(vec![5]));
+    assert_eq!(keys(RowOptions { takes_keys: true, ..UPSERT }).expect("rows"), Keys::Int(vec![5]));
+    assert_eq!(keys(UPSERT).expect("rows"), Keys::Int(vec![7]));
+    assert!(keys(INSERT).expect_err("a given key").message.contains("allow_insert_auto_id is false id"));
 }

@@ -29,7 +29,7 @@ fn wire(fields: Vec<schema::FieldSchema>) -> schema::CollectionSchema {
 }
 
 fn refusal(fields: Vec<schema::FieldSchema>) -> Error {
-    schema_from_wire("c", wire(fields)).expect_err("a wrong schema")
+    schema_from_wire("c", wire(fields), &Zone::UTC).expect_err("a wrong schema")
 }
 
 fn default_value(data: value_field::Data) -> Option<schema::ValueField> {
@@ -54,11 +54,11 @@ fn a_schema_survives_the_way_in_and_out() {
         field("j", schema::DataType::Json, &[]),
     ]);
     sent.enable_dynamic_field = true;
-    let ours = schema_from_wire("c", sent.clone()).expect("a good schema");
+    let ours = schema_from_wire("c", sent.clone(), &Zone::UTC).expect("a good schema");
     assert_eq!(ours.fields.iter().map(|field| field.id.0).collect::<Vec<_>>(), (100..107).collect::<Vec<_>>());
     assert_eq!(ours.dynamic_field().map(|field| field.name.as_str()), Some("$meta"));
     assert_eq!(ours.field("v").map(FieldSchema::dim), Some(4));
-    let answered = schema_to_wire("c", &ours);
+    let answered = schema_to_wire("c", &ours, &Zone::UTC);
     for (field, id) in sent.fields.iter_mut().zip(100..) {
         field.field_id = id;
     }
@@ -149,10 +149,8 @@ fn wrong_defaults_are_refused() {
 #[test]
 fn what_is_not_stored_yet_is_refused_by_name() {
     for (data_type, name) in [
-        (schema::DataType::Array, "Array"),
         (schema::DataType::SparseFloatVector, "SparseFloatVector"),
         (schema::DataType::BinaryVector, "BinaryVector"),
-        (schema::DataType::Timestamptz, "Timestamptz"),
         (schema::DataType::Geometry, "Geometry"),
     ] {
         let error = refusal(vec![primary(), vector("v"), field("x", data_type, &[])]);
@@ -174,8 +172,8 @@ fn what_is_not_stored_yet_is_refused_by_name() {
 
 #[test]
 fn an_added_field_is_nullable_and_no_key() {
-    let schema = schema_from_wire("c", wire(vec![primary(), vector("v")])).expect("a good schema");
-    let added = |wire| added_field_from_wire("c", &schema, wire, FieldId(105));
+    let schema = schema_from_wire("c", wire(vec![primary(), vector("v")]), &Zone::UTC).expect("a good schema");
+    let added = |wire| added_field_from_wire("c", &schema, wire, FieldId(105), &Zone::UTC);
     let nullable = |name: &str| schema::FieldSchema { nullable: true, ..field(name, schema::DataType::Int64, &[]) };
     assert_eq!(added(nullable("n")).expect("a good field").id, FieldId(105));
     assert!(
@@ -186,4 +184,64 @@ fn an_added_field_is_nullable_and_no_key() {
     );
     assert!(added(primary()).expect_err("a key").message.starts_with("not support to add pk field, field name = id"));
     assert!(added(nullable("v")).expect_err("doubled").message.starts_with("duplicated field name v"));
+}
+
+#[test]
+fn arrays_need_a_capacity_and_elements_of_a_type_that_can_be_stored() {
+    let array = |element_type: schema::DataType, params: &[(&str, &str)]| schema::FieldSchema {
+        element_type: element_type as i32,
+        ..field("a", schema::DataType::Array, params)
+    };
+    let refused = |array: schema::FieldSchema| refusal(vec![primary(), vector("v"), array]).message;
+    use schema::DataType as Wire;
+    let capacity = ("max_capacity", "16");
+    assert_eq!(
+        refused(array(Wire::Int8, &[])),
+        "type param(max_capacity) should be specified for array field a of collection c: invalid parameter"
+    );
+    for wrong in ["0", "4097", "-1"] {
+        assert_eq!(
+            refused(array(Wire::Int8, &[("max_capacity", wrong)])),
+            "the maximum capacity specified for a Array should be in (0, 4096]: invalid parameter"
+        );
+    }
+    assert_eq!(
+        refused(array(Wire::Int8, &[("max_capacity", "many")])),
+        "the value for max_capacity of field a must be an integer: invalid parameter"
+    );
+    assert_eq!(
+        refused(array(Wire::VarChar, &[capacity])),
+        "type param(max_length) should be specified for the field(a) of collection c: invalid parameter"
+    );
+    assert_eq!(refused(array(Wire::None, &[capacity])), "element data type None is not valid: invalid parameter");
+    assert_eq!(refused(array(Wire::Json, &[capacity])), "element type JSON is not supported");
+    assert_eq!(refused(array(Wire::Geometry, &[capacity])), "element type Geometry is not supported");
+    let with_default = schema::FieldSchema {
+        default_value: default_value(value_field::Data::IntData(1)),
+        ..array(Wire::Int8, &[capacity])
+    };
+    assert!(refused(with_default).starts_with("type not support default_value, type:Array, name:a"));
+}
+
+#[test]
+fn defaults_of_timestamps_are_read_and_shown_in_the_collections_zone() {
+    let time = |data| schema::FieldSchema {
+        default_value: default_value(data),
+        ..field("t", schema::DataType::Timestamptz, &[])
+    };
+    let text = |text: &str| time(value_field::Data::StringData(text.to_owned()));
+    let zone = Zone::from_name("Asia/Tokyo").expect("a zone");
+    let sent = wire(vec![primary(), vector("v"), text("2025-01-01T00:00:00")]);
+    let schema = schema_from_wire("c", sent, &zone).expect("a good schema");
+    assert_eq!(schema.fields[2].default_value, Some(Value::Int(1_735_657_200_000_000)));
+    let answered = schema_to_wire("c", &schema, &zone).fields[2].default_value.clone();
+    assert_eq!(answered, default_value(value_field::Data::StringData("2025-01-01T00:00:00+09:00".to_owned())));
+    assert_eq!(
+        refusal(vec![primary(), vector("v"), text("timestamp")]).message,
+        "invalid timestamp string: 'timestamp'. Does not match any known format: invalid parameter"
+    );
+    assert_eq!(
+        refusal(vec![primary(), vector("v"), time(value_field::Data::LongData(10))]).message,
+        "type (Timestamptz) of field (t) is not equal to the type(DataType_Int64) of default_value: invalid parameter"
+    );
 }

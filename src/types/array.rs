@@ -3,7 +3,7 @@
 //! Elements of fixed width follow one another, little-endian (`Bool` a byte). Strings: their number as u32, the end of
 //! each as u32 counted from the end of this table, then the bytes.
 
-use crate::types::{DataType, Value};
+use super::{DataType, Value};
 
 /// The elements of one row.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,10 @@ impl<'a> ArrayRow<'a> {
 
     /// The bytes of a row with these elements; an element of another type counts as zero, false or empty.
     pub fn encode(elements: &[Value], element_type: DataType) -> Vec<u8> {
-        let Some(width) = width(element_type) else { return encode_texts(elements) };
+        let Some(width) = width(element_type) else {
+            let text = |element: &Value| if let Value::Text(text) = element { text.clone() } else { String::new() };
+            return ArrayRow::encode_texts(&elements.iter().map(text).collect::<Vec<_>>());
+        };
         let mut bytes = Vec::with_capacity(elements.len() * width);
         for element in elements {
             let word = match (element, element_type) {
@@ -92,19 +95,20 @@ impl<'a> ArrayRow<'a> {
         }
         bytes
     }
-}
 
-fn encode_texts(elements: &[Value]) -> Vec<u8> {
-    let texts: Vec<&str> =
-        elements.iter().map(|element| if let Value::Text(text) = element { text.as_str() } else { "" }).collect();
-    let mut bytes = (texts.len() as u32).to_le_bytes().to_vec();
-    let mut end = 0u32;
-    for text in &texts {
-        end += text.len() as u32;
-        bytes.extend_from_slice(&end.to_le_bytes());
+    /// The bytes of a row of strings, which together are shorter than 4 GiB.
+    pub fn encode_texts(texts: &[String]) -> Vec<u8> {
+        let total: usize = texts.iter().map(String::len).sum();
+        let mut bytes = Vec::with_capacity(4 * (texts.len() + 1) + total);
+        bytes.extend_from_slice(&(texts.len() as u32).to_le_bytes());
+        let mut end = 0u32;
+        for text in texts {
+            end = end.wrapping_add(text.len() as u32);
+            bytes.extend_from_slice(&end.to_le_bytes());
+        }
+        texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
+        bytes
     }
-    texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
-    bytes
 }
 
 /// Bytes of an element; `None` for strings.
