@@ -53,6 +53,8 @@ pub struct Log {
 pub struct LogRecovery {
     /// Records read.
     pub record_count: u64,
+    /// The first lsn of the oldest segment found; `None` when there was none.
+    pub first: Option<Lsn>,
     /// Bytes of a torn record cut off the end; 0 after a clean stop.
     pub torn_bytes: u64,
 }

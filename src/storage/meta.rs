@@ -1,5 +1,6 @@
 //! Meta: one SQLite file that says which collections and table files exist. Opened after fork, by the writer only.
 
+mod checksum;
 mod edits;
 mod load;
 mod schema;
@@ -100,11 +101,23 @@ impl Meta {
         Ok(Meta { connection, path: path.to_owned() })
     }
 
-    /// Reads everything.
+    /// Checks everything, then reads it.
     ///
     /// # Errors
-    /// Those of SQLite, and of rows that cannot be read.
+    /// Those of SQLite; of kind `Corrupt` when the file or a row is not as it was written.
     pub fn load(&self) -> Result<MetaState> {
+        let damage = self.check_integrity()?.into_iter().next();
+        let damage = match damage {
+            Some(damage) => Some(damage),
+            None => checksum::first_damage(&self.connection).map_err(|error| failed("check", &self.path, &error))?,
+        };
+        if let Some(damage) = damage {
+            let message = format!(
+                "the catalog {} is damaged: {damage}; nothing was changed: restore the data directory from a backup",
+                self.path.display()
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
         load::load(&self.connection).map_err(|error| failed("read", &self.path, &error))
     }
 
@@ -124,11 +137,8 @@ impl Meta {
         apply(&mut self.connection).map_err(|error| failed("change", &self.path, &error))
     }
 
-    /// SQLite's own check of the file (doctor): its complaints, none when it is sound.
-    ///
-    /// # Errors
-    /// When the check cannot run.
-    pub fn check_integrity(&self) -> Result<Vec<String>> {
+    /// SQLite's own check of the file: its complaints, none when it is sound.
+    fn check_integrity(&self) -> Result<Vec<String>> {
         let check = || {
             let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
             let lines = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;

@@ -1,7 +1,7 @@
 //! Fail points: named places where a test makes a process die, wait or fail. They work across processes because an
 //! environment variable drives them, and cost one atomic load where it is unset.
 //!
-//! `SHOAL_FAILPOINTS="name=kill;other=delay(50);third=error:after 3"`: a point lets its first N hits of this process pass
+//! `SHOAL_FAILPOINTS="name=kill;other=delay(50);third=error:after 3;fourth=error(28)"`: a point lets its first N hits of this process pass
 //! (`after N`), then acts at every hit. A name is `<pipeline>.<what was just done>`; all of them are in [`POINTS`], and
 //! tests/kill_points.rs kills a server at each.
 
@@ -90,8 +90,8 @@ enum Action {
     Kill,
     /// Waits.
     Delay(Duration),
-    /// The caller gets an I/O error.
-    Error,
+    /// The caller gets an I/O error, with this number of the kernel's if there is one.
+    Error(Option<i32>),
 }
 
 #[derive(Debug)]
@@ -166,7 +166,8 @@ fn act(points: &[Point], name: &str) -> io::Result<()> {
             std::thread::sleep(time);
             Ok(())
         }
-        Action::Error => Err(io::Error::other(format!("fail point {name}"))),
+        Action::Error(None) => Err(io::Error::other(format!("fail point {name}"))),
+        Action::Error(Some(number)) => Err(io::Error::from_raw_os_error(number)),
     }
 }
 
@@ -177,7 +178,9 @@ fn read(text: &str) -> Vec<Point> {
         match read_point(entry) {
             Some(point) if POINTS.contains(&point.name.as_str()) => points.push(point),
             Some(point) => tracing::error!("{VARIABLE}: there is no point `{}`", point.name),
-            None => tracing::error!("{VARIABLE}: cannot read `{entry}`; write name=kill|delay(ms)|error[:after N]"),
+            None => tracing::error!(
+                "{VARIABLE}: cannot read `{entry}`; write name=kill|delay(ms)|error|error(errno)[:after N]"
+            ),
         }
     }
     points
@@ -191,10 +194,14 @@ fn read_point(entry: &str) -> Option<Point> {
     };
     let action = match action {
         "kill" => Action::Kill,
-        "error" => Action::Error,
+        "error" => Action::Error(None),
         other => {
-            let ms = other.strip_prefix("delay(")?.strip_suffix(')')?;
-            Action::Delay(Duration::from_millis(ms.trim().parse().ok()?))
+            let (verb, number) = other.strip_suffix(')')?.split_once('(')?;
+            match verb {
+                "error" => Action::Error(Some(number.trim().parse().ok()?)),
+                "delay" => Action::Delay(Duration::from_millis(number.trim().parse().ok()?)),
+                _ => return None,
+            }
         }
     };
     Some(Point { name: name.trim().to_owned(), action, after, hits: AtomicU64::new(0) })
@@ -216,6 +223,7 @@ mod tests {
     fn entries_are_read_or_refused() {
         assert_eq!(read_point("x=kill").map(|point| point.action), Some(Action::Kill));
         assert_eq!(read_point("x=delay( 7 )").map(|point| point.action), Some(Action::Delay(Duration::from_millis(7))));
+        assert_eq!(read_point("x=error(28)").map(|point| point.action), Some(Action::Error(Some(28))));
         for wrong in ["x", "x=die", "x=delay(a)", "x=kill:soon", "x=kill:after many"] {
             assert!(read_point(wrong).is_none(), "{wrong}");
         }

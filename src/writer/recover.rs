@@ -212,9 +212,11 @@ fn open_checked(
         0 => Vec::new(),
         _ => {
             let path = engine.store.deletes_path(record.collection, record.id);
-            let bytes =
-                std::fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
-            decode_checkpoint(&bytes, opened.row_count()).map_err(|error| corrupt(error.to_string()))?
+            let damaged = |error: &dyn std::fmt::Display| {
+                corrupt(format!("its delete checkpoint {} cannot be used: {error}", path.display()))
+            };
+            let bytes = std::fs::read(&path).map_err(|error| damaged(&error))?;
+            decode_checkpoint(&bytes, opened.row_count()).map_err(|error| damaged(&error))?
         }
     };
     let sealed = SealedTable {
@@ -235,7 +237,7 @@ fn replay_log(engine: &Engine, known: &MetaState, newest: &mut Timestamp) -> Res
         partitions.chain([collection.start_lsn.0])
     });
     let first_lsn_min = flushed.chain([known.lsn_next.0, known.deletes_flushed_lsn.0, 1]).max().unwrap_or(1);
-    let (log, LogRecovery { record_count, torn_bytes }) =
+    let (log, LogRecovery { record_count, torn_bytes, first }) =
         Log::open(&engine.instance.log_dir(), Lsn(first_lsn_min), &mut |record| {
             *newest = (*newest).max(record.timestamp);
             engine.clock.advance(record.timestamp);
@@ -248,8 +250,27 @@ fn replay_log(engine: &Engine, known: &MetaState, newest: &mut Timestamp) -> Res
     if record_count > 0 || torn_bytes > 0 {
         tracing::info!("replayed {record_count} log records, cut {torn_bytes} bytes of a torn one");
     }
+    check_log_begins(engine, known, first, log.next_lsn())?;
     engine.lsn_next.store(log.next_lsn().0, Ordering::Relaxed);
     engine.log.set(Mutex::new(log)).map_err(|_| Error::internal("the log was opened twice"))
+}
+
+/// The catalog says up to where the log was cut. One that begins later has lost segments, or the catalog its last changes.
+fn check_log_begins(engine: &Engine, known: &MetaState, first: Option<Lsn>, next: Lsn) -> Result<()> {
+    match first {
+        Some(first) if first > known.deletes_flushed_lsn.max(Lsn(1)) => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the log {} begins at record {first}, but the catalog needs it from record {} on: a log segment is missing, \
+                 or the catalog's last changes; restore the data directory from a backup",
+                engine.instance.log_dir().display(),
+                known.deletes_flushed_lsn
+            ),
+        )),
+        Some(_) => Ok(()),
+        // The directory is new, or the operator moved a damaged log away: it begins here.
+        None => lock(&engine.meta).apply(&[MetaEdit::SetDeletesFlushedLsn(next)]),
+    }
 }
 
 fn replay(engine: &Engine, record: &LogRecord<'_>) -> Result<()> {

@@ -78,15 +78,20 @@ impl Server {
 
     /// Starts it again after [`Server::kill`] or [`Server::stop`].
     pub fn start_again(&mut self) {
+        assert!(self.try_start_again(), "the server does not serve; log: {}", self.log());
+    }
+
+    /// As [`Server::start_again`]; whether it serves. One that does not is waited for with [`Server::ended`].
+    pub fn try_start_again(&mut self) -> bool {
         let mut child = self.spawn(Stdio::piped());
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a first line");
+        BufReader::new(stdout).read_line(&mut line).expect("a first line, or none");
         self.child = Some(child);
-        let port =
-            line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no address in {line:?}; log: {}", self.log()));
-        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        let Some(rest) = line.split("127.0.0.1:").nth(1) else { return false };
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
         self.address = format!("127.0.0.1:{port}");
+        true
     }
 
     fn spawn(&self, stdout: Stdio) -> Child {

@@ -49,6 +49,7 @@ pub(super) fn recover(dir: &Path, replay: &mut dyn FnMut(&LogRecord<'_>) -> Resu
             directory::sync(dir)?;
             continue;
         };
+        recovered.report.first.get_or_insert(found.first);
         if found.torn_bytes > 0 {
             truncate(path, found.bytes)?;
         }
@@ -70,6 +71,9 @@ pub(super) fn check(dir: &Path) -> Result<LogRecovery> {
     let mut end = Lsn(0);
     for (index, (_, path)) in numbered.iter().enumerate() {
         let found = read_segment(path, index + 1 == numbered.len(), end, &mut |_| Ok(()))?;
+        if found.next.is_some() {
+            report.first.get_or_insert(found.first);
+        }
         report.record_count += found.record_count;
         report.torn_bytes += found.torn_bytes;
         if found.record_count > 0 {
@@ -81,6 +85,8 @@ pub(super) fn check(dir: &Path) -> Result<LogRecovery> {
 
 /// What one segment held.
 struct SegmentFound {
+    /// Of its header.
+    first: Lsn,
     record_count: u64,
     /// Up to the last whole record.
     bytes: u64,
@@ -99,7 +105,7 @@ fn read_segment(
     let file = File::open(path).map_err(read)?;
     let file_bytes = file.metadata().map_err(read)?.len();
     // A kill between making a segment and syncing its header. Records come only after that sync.
-    let torn = SegmentFound { record_count: 0, bytes: 0, torn_bytes: file_bytes, next: None };
+    let torn = SegmentFound { first: Lsn(0), record_count: 0, bytes: 0, torn_bytes: file_bytes, next: None };
     if file_bytes == 0 {
         return if is_last { Ok(torn) } else { Err(corrupt(path, 0, "it is empty")) };
     }
@@ -124,7 +130,7 @@ fn read_segment(
         let what = format!("it follows record {}, but the one before ends at {expected}", header.follows);
         return Err(corrupt(path, 0, &what));
     }
-    let mut found = SegmentFound { record_count: 0, bytes: 0, torn_bytes: 0, next: None };
+    let mut found = SegmentFound { first: header.first, record_count: 0, bytes: 0, torn_bytes: 0, next: None };
     let mut next = header.first;
     let mut at = SEGMENT_HEADER_BYTES;
     while at < bytes.len() {

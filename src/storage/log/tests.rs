@@ -74,7 +74,10 @@ fn what_was_written_is_replayed_over_many_restarts() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..5 {
         let (mut log, recovery, replayed) = open(dir.path()).unwrap();
-        assert_eq!(recovery, LogRecovery { record_count: round * 7, torn_bytes: 0 });
+        assert_eq!(
+            recovery,
+            LogRecovery { record_count: round * 7, torn_bytes: 0, first: (round > 0).then_some(Lsn(1)) }
+        );
         assert_eq!(replayed, expected(1..=round * 7));
         assert_eq!(log.next_lsn(), Lsn(round * 7 + 1));
         write(&mut log, 7, 3);

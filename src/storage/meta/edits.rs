@@ -6,21 +6,24 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Params, ToSql, Transaction, params};
 use serde::Serialize;
 
-use super::MetaEdit;
+use super::{MetaEdit, checksum};
 use crate::types::{CollectionId, CollectionRecord, FileRecord};
 
 /// Applies one edit.
 pub(super) fn apply(transaction: &Transaction<'_>, edit: &MetaEdit) -> rusqlite::Result<()> {
     let run = |sql: &str, values: &[&dyn ToSql]| execute(transaction, sql, values);
+    let put = |table: &str, sql: &str, values: &[&dyn ToSql]| put(transaction, table, sql, values);
     match edit {
-        MetaEdit::PutDatabase(database) => run(
+        MetaEdit::PutDatabase(database) => put(
+            "databases",
             "INSERT OR REPLACE INTO databases (id, name, created, properties) VALUES (?1, ?2, ?3, ?4)",
             params![database.id, database.name, database.created.0 as i64, Json(&database.properties)],
         ),
         MetaEdit::DropDatabase(name) => run("DELETE FROM databases WHERE name = ?1", params![name]),
         MetaEdit::PutCollection(collection) => put_collection(transaction, collection),
         MetaEdit::DropCollection(id) => drop_collection(transaction, *id),
-        MetaEdit::PutAlias { database, alias, collection } => run(
+        MetaEdit::PutAlias { database, alias, collection } => put(
+            "aliases",
             "INSERT OR REPLACE INTO aliases (database, alias, collection) VALUES (?1, ?2, ?3)",
             params![database, alias, collection.0],
         ),
@@ -41,14 +44,21 @@ fn execute(transaction: &Transaction<'_>, sql: &str, values: impl Params) -> rus
     transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
+/// Inserts a row, and seals it.
+fn put(transaction: &Transaction<'_>, table: &str, sql: &str, values: impl Params) -> rusqlite::Result<()> {
+    execute(transaction, sql, values)?;
+    checksum::seal(transaction, table)
+}
+
 fn set(transaction: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {
-    execute(transaction, "INSERT OR REPLACE INTO progress (name, value) VALUES (?1, ?2)", params![name, value])
+    put(transaction, "progress", "INSERT OR REPLACE INTO progress (name, value) VALUES (?1, ?2)", params![name, value])
 }
 
 fn put_collection(transaction: &Transaction<'_>, collection: &CollectionRecord) -> rusqlite::Result<()> {
-    execute(
-        transaction,
-        "INSERT OR REPLACE INTO collections (id, database, name, schema, properties, consistency_level, shards, created,
+    put(
+            transaction,
+            "collections",
+            "INSERT OR REPLACE INTO collections (id, database, name, schema, properties, consistency_level, shards, created,
             updated, is_loaded, start_lsn, cell, field_id_next)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
@@ -69,8 +79,9 @@ fn put_collection(transaction: &Transaction<'_>, collection: &CollectionRecord) 
     )?;
     drop_parts(transaction, collection.id)?;
     for (position, partition) in collection.partitions.iter().enumerate() {
-        execute(
+        put(
             transaction,
+            "partitions",
             "INSERT INTO partitions (id, collection, position, name, created, flushed_lsn, is_loaded)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
@@ -85,8 +96,9 @@ fn put_collection(transaction: &Transaction<'_>, collection: &CollectionRecord) 
         )?;
     }
     for (position, index) in collection.indexes.iter().enumerate() {
-        execute(
+        put(
             transaction,
+            "indexes",
             "INSERT INTO indexes (id, collection, position, name, field, params) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![index.id.0, collection.id.0, position as i64, index.name, index.field.0, Json(&index.params)],
         )?;
@@ -107,8 +119,9 @@ fn drop_collection(transaction: &Transaction<'_>, collection: CollectionId) -> r
 
 fn put_file(transaction: &Transaction<'_>, file: &FileRecord) -> rusqlite::Result<()> {
     let state = serde_json::to_value(file.state).map_err(not_storable)?;
-    execute(
+    put(
         transaction,
+        "table_files",
         "INSERT OR REPLACE INTO table_files (id, collection, partition, state, row_count, file_bytes, checksum,
             timestamp_min, timestamp_max, deleted_count)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, params};
 
-use super::failed;
+use super::{checksum, failed};
 use crate::types::{Error, ErrorKind, Result, Timestamp};
 
 /// "SHOL": says which program the file belongs to (`file` shows it).
 const APPLICATION_ID: i32 = 0x5348_4F4C;
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// Somebody may look into the catalog with the sqlite3 shell: wait for him this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,7 +19,8 @@ CREATE TABLE databases (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
-    properties TEXT NOT NULL
+    properties TEXT NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE collections (
     id INTEGER PRIMARY KEY,
@@ -34,7 +35,8 @@ CREATE TABLE collections (
     is_loaded INTEGER NOT NULL,
     start_lsn INTEGER NOT NULL,
     cell INTEGER NOT NULL,
-    field_id_next INTEGER NOT NULL
+    field_id_next INTEGER NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE partitions (
     id INTEGER PRIMARY KEY,
@@ -43,7 +45,8 @@ CREATE TABLE partitions (
     name TEXT NOT NULL,
     created INTEGER NOT NULL,
     flushed_lsn INTEGER NOT NULL,
-    is_loaded INTEGER NOT NULL
+    is_loaded INTEGER NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX partitions_by_collection ON partitions (collection, position);
 CREATE TABLE indexes (
@@ -52,13 +55,15 @@ CREATE TABLE indexes (
     position INTEGER NOT NULL,
     name TEXT NOT NULL,
     field INTEGER NOT NULL,
-    params TEXT NOT NULL
+    params TEXT NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX indexes_by_collection ON indexes (collection, position);
 CREATE TABLE aliases (
     database TEXT NOT NULL,
     alias TEXT NOT NULL,
     collection INTEGER NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (database, alias)
 ) STRICT;
 CREATE TABLE table_files (
@@ -71,11 +76,13 @@ CREATE TABLE table_files (
     checksum INTEGER NOT NULL,
     timestamp_min INTEGER NOT NULL,
     timestamp_max INTEGER NOT NULL,
-    deleted_count INTEGER NOT NULL
+    deleted_count INTEGER NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE progress (
     name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
+    value INTEGER NOT NULL,
+    row_crc INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 ";
 
@@ -103,8 +110,10 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
         "INSERT INTO databases (id, name, created, properties) VALUES (1, 'default', ?1, '[]')",
         params![Timestamp::from_unix_ms(now_ms).0 as i64],
     )?;
+    checksum::seal(&transaction, "databases")?;
     // The database has the first id of the sequence.
     transaction.execute("INSERT INTO progress (name, value) VALUES ('id_next', 2)", [])?;
+    checksum::seal(&transaction, "progress")?;
     // Both are part of the transaction: a kill leaves an empty file, which is created anew.
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;

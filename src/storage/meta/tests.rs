@@ -180,7 +180,7 @@ fn a_catalog_of_another_version_or_program_is_refused_by_name() {
             let error = opened.unwrap_err();
             assert!(error.message.contains(word) && error.message.contains("meta.sqlite"), "{error}");
         }
-        meta.connection.execute_batch("PRAGMA user_version = 1").unwrap();
+        meta.connection.execute_batch("PRAGMA user_version = 2").unwrap();
     }
 }
 
@@ -195,9 +195,30 @@ fn garbage_is_corrupt_and_a_missing_file_is_not_made_for_reading() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_corrupt() {
-    let (_dir, mut meta) = meta();
-    meta.apply(&[MetaEdit::PutCollection(collection(10))]).unwrap();
-    meta.connection.execute("UPDATE collections SET schema = '{'", []).unwrap();
-    assert_eq!(meta.load().unwrap_err().kind, ErrorKind::Corrupt);
+fn a_changed_row_of_any_table_is_corrupt_and_named() {
+    let changes = [
+        ("databases", "created = 1"),
+        ("collections", "schema = '{'"),
+        ("partitions", "flushed_lsn = flushed_lsn + 1"),
+        ("indexes", "name = 'j'"),
+        ("aliases", "collection = 11"),
+        ("table_files", "row_count = 8"),
+        ("progress", "value = value + 1"),
+    ];
+    assert_eq!(changes.map(|(table, _)| table), checksum::TABLES);
+    for (table, change) in changes {
+        let (_dir, mut meta) = meta();
+        let alias = ("default".to_owned(), "x".to_owned());
+        meta.apply(&[
+            MetaEdit::PutCollection(collection(10)),
+            MetaEdit::PutFile(file(20, FileState::Raw)),
+            MetaEdit::PutAlias { database: alias.0, alias: alias.1, collection: CollectionId(10) },
+        ])
+        .unwrap();
+        meta.load().unwrap();
+        meta.connection.execute(&format!("UPDATE {table} SET {change}"), []).unwrap();
+        let error = meta.load().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Corrupt);
+        assert!(error.message.contains(table) && error.message.contains("meta.sqlite"), "{error}");
+    }
 }

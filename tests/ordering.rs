@@ -1,0 +1,112 @@
+//! The writer's order of things: durable, then visible, then acknowledged, and the manifest before all of them. Delays at fail
+//! points hold each gap open, so that a change of the order is seen at once and not once in a thousand runs.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Server, wait_until};
+
+const DIM: usize = 4;
+
+#[test]
+fn a_row_is_invisible_until_its_log_group_is_synced() {
+    let gap = Duration::from_millis(400);
+    let server = Server::start_failing("log.syncing=delay(400)", &["--searchers", "1"]);
+    let mut api = server.api();
+    api.create("gap", DIM, "L2");
+    let is_answered = AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        let begun = Instant::now();
+        scope.spawn(|| {
+            server.api().insert("gap", &[1], 1, &[0.0; DIM]).expect("inserted");
+            is_answered.store(true, Ordering::Release);
+        });
+        let mut looks = 0;
+        loop {
+            let count = api.count("gap");
+            // What was read before this moment was read before the sync.
+            if begun.elapsed() >= gap || is_answered.load(Ordering::Acquire) {
+                return looks;
+            }
+            assert_eq!(count, 0, "a row is visible {:?} after its insert began", begun.elapsed());
+            looks += 1;
+        }
+    });
+    assert!(looks > 10, "only {looks} looks");
+    wait_until("the row is visible", || api.count("gap") == 1);
+}
+
+#[test]
+fn an_acknowledged_operation_is_wholly_in_place_and_visible() {
+    let points = "commit.logged=delay(20);commit.durable=delay(20)";
+    let server = Server::start_failing(points, &["--searchers", "1"]);
+    let mut api = server.api();
+    api.create("acknowledged", DIM, "L2");
+    for id in 0..10 {
+        api.insert("acknowledged", &[id], 1, &[0.0; DIM]).expect("inserted");
+        assert_eq!(api.count("acknowledged"), id + 1);
+    }
+    for id in 0..5 {
+        api.delete("acknowledged", &format!("id == {id}")).expect("deleted");
+        assert_eq!(api.count("acknowledged"), 9 - id);
+    }
+    for id in 5..10 {
+        api.upsert("acknowledged", &[id], 2, &[0.0; DIM]).expect("upserted");
+        assert_eq!(
+            common::longs(&api.query("acknowledged", &format!("id == {id}"), &["batch"], None).expect("read"), "batch"),
+            [2]
+        );
+    }
+}
+
+#[test]
+fn what_an_operation_lies_in_is_published_before_it_is_acknowledged() {
+    let server = Server::start_failing(
+        "publish.manifest_written=delay(30)",
+        &["--searchers", "1", "--auto-flush-interval", "20ms"],
+    );
+    let mut api = server.api();
+    api.create("named", DIM, "L2");
+    for id in 0..20 {
+        // Each insert finds the file before it flushed or about to be: it needs a new chunk, or its delete a new file.
+        api.insert("named", &[id], 1, &[0.0; DIM]).expect("inserted");
+        assert_eq!(api.count("named"), 1, "insert {id}");
+        api.delete("named", &format!("id == {id}")).expect("deleted");
+        assert_eq!(api.count("named"), 0, "delete {id}");
+    }
+}
+
+/// A group whose log cannot be synced: never acknowledged, said clearly, reads go on, after a restart there wholly or not at all.
+fn refuse_a_group(action: &str, text: &str) {
+    let rows: Vec<i64> = (0..100).collect();
+    let vectors = vec![0.0; rows.len() * DIM];
+    let mut server = Server::start_failing(&format!("log.syncing={action}:after 2"), &["--searchers", "1"]);
+    let mut api = server.api();
+    api.create("refused", DIM, "L2");
+    api.insert("refused", &rows, 1, &vectors).expect("the first group is synced");
+    api.upsert("refused", &rows[..50], 2, &vectors[..50 * DIM]).expect("the second group is synced");
+    let refused = api.upsert("refused", &rows, 3, &vectors).expect_err("the third group is not");
+    assert!(refused.reason.contains(text), "{refused:?}");
+    let batches = |api: &mut common::Api| -> Vec<i64> {
+        common::longs(&api.query("refused", "id >= 0", &["batch"], Some(1000)).expect("reads go on"), "batch")
+    };
+    let half_and_half: Vec<i64> = rows.iter().map(|id| if *id < 50 { 2 } else { 1 }).collect();
+    assert_eq!(batches(&mut api), half_and_half, "nothing of the refused group is visible");
+    server.kill();
+    server.set_fail_points("");
+    server.start_again();
+    let found = batches(&mut server.api());
+    assert!(found == half_and_half || found == vec![3; 100], "{found:?}");
+}
+
+#[test]
+fn a_failed_sync_acknowledges_nothing() {
+    refuse_a_group("error", "sync log segment");
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_sync_acknowledges_nothing() {
+    refuse_a_group("error(28)", "No space left");
+}
