@@ -13,7 +13,7 @@ use super::local::{self, Identifiers};
 use super::replies::{error_reply, is_failure};
 use super::wire::{BodyBudget, Code, ReadError, ReplyBody, error_response, not_grpc, ok_response, timeout_of};
 use crate::config::limits::NAME_BYTES_MAX;
-use crate::ipc::method::{Method, Route};
+use crate::ipc::method::{Form, Method, Route};
 use crate::ipc::pool::{OnDeath, PoolFiles, RequestHeader};
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::sys::clock;
@@ -86,6 +86,10 @@ impl Gateway {
         let Some(method) = path.strip_prefix(SERVICE_PATH).and_then(Method::from_name) else {
             return error_response(Code::Unimplemented, &format!("ShoalDB does not answer {path}"));
         };
+        if method.form() == Form::Other {
+            // It has no message that could say so.
+            return error_response(Code::Unimplemented, &Error::unimplemented(method.name()).message);
+        }
         self.count(Gauge::Requests);
         let reply = match self.reply(method, &head.headers, body).await {
             Ok(reply) => reply,
@@ -114,6 +118,7 @@ impl Gateway {
         match method.route() {
             Route::Gateway => local::answer(self, &header, deadline).await,
             Route::Read | Route::Write => self.call(&header, request, deadline).await,
+            Route::Refused => Err(Error::unimplemented(method.name())),
         }
         .map_err(ReadError::Refused)
     }
@@ -130,7 +135,7 @@ impl Gateway {
     ) -> Result<Vec<u8>> {
         let calls = match header.method.route() {
             Route::Write => &self.0.writes,
-            Route::Read | Route::Gateway => &self.0.reads,
+            Route::Read | Route::Gateway | Route::Refused => &self.0.reads,
         };
         let waiting = WaitingGauge::raise(self);
         let reply = calls.call(header, body, deadline).await;

@@ -210,9 +210,24 @@ fn many_calls_share_few_slots() {
 #[test]
 fn an_unknown_method_is_unimplemented_by_name() {
     let rig = Rig::start(1);
-    let error = block_on(async { rig.client().await.call_bytes("BackupRBAC", body(1)).await.expect_err("unknown") });
-    assert_eq!(error.code(), tonic::Code::Unimplemented);
-    assert!(error.message().contains("BackupRBAC"), "{}", error.message());
+    for method in ["NoSuchMethod", "DumpMessages"] {
+        let error = block_on(async { rig.client().await.call_bytes(method, body(1)).await.expect_err("unknown") });
+        assert_eq!(error.code(), tonic::Code::Unimplemented);
+        assert!(error.message().contains(method), "{}", error.message());
+    }
+}
+
+#[test]
+fn a_method_that_is_not_supported_says_so_in_its_own_message() {
+    let rig = Rig::start(1);
+    let (bare, inner) = block_on(async {
+        let mut client = rig.client().await;
+        let bare = client.call::<_, Status>("RestoreRBAC", &Status::default()).await.expect("a reply");
+        let inner = client.call::<_, MutationResult>("BackupRBAC", &Status::default()).await.expect("a reply");
+        (bare, inner.status.expect("a status"))
+    });
+    assert_eq!((bare.code, bare.reason.as_str()), (10, "RestoreRBAC is not supported yet by ShoalDB"));
+    assert_eq!((inner.code, inner.reason.as_str()), (10, "BackupRBAC is not supported yet by ShoalDB"));
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn codes(kind: ErrorKind) -> (i32, i32) {
         ErrorKind::AliasNotFound => (1600, LEGACY_UNEXPECTED),
         ErrorKind::AliasCollectionConflict => (1601, LEGACY_UNEXPECTED),
         ErrorKind::AliasExists => (1602, LEGACY_UNEXPECTED),
+        ErrorKind::ResourceGroupNotFound => (300, LEGACY_UNEXPECTED),
         ErrorKind::FieldNotFound => (1700, LEGACY_UNEXPECTED),
         ErrorKind::FieldInvalidName => (1701, LEGACY_UNEXPECTED),
         ErrorKind::InvalidParameter => (1100, 5),
@@ -73,7 +74,7 @@ fn codes(kind: ErrorKind) -> (i32, i32) {
 }
 
 /// Every kind that a status can name.
-const KINDS: [ErrorKind; 24] = [
+const KINDS: [ErrorKind; 25] = [
     ErrorKind::CollectionNotFound,
     ErrorKind::CollectionNotLoaded,
     ErrorKind::CollectionLoaded,
@@ -86,6 +87,7 @@ const KINDS: [ErrorKind; 24] = [
     ErrorKind::AliasNotFound,
     ErrorKind::AliasCollectionConflict,
     ErrorKind::AliasExists,
+    ErrorKind::ResourceGroupNotFound,
     ErrorKind::FieldNotFound,
     ErrorKind::FieldInvalidName,
     ErrorKind::InvalidParameter,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::Instance;
 use crate::query::Snapshot;
-use crate::shm::attach::CollectionView;
+use crate::shm::attach::{CollectionSummary, CollectionView};
 use crate::shm::manifest::{Catalog, CatalogCollection};
 use crate::sys::lock;
 use crate::types::{Error, ErrorKind, Result, Timestamp};
@@ -112,6 +112,14 @@ impl Reader {
     /// When there is no such collection, or it cannot be mapped.
     pub fn describe(&self, database: &str, collection: &str) -> Result<Arc<CollectionView>> {
         view(&*self.process()?, database, collection)
+    }
+
+    /// What a list of collections says of one that the catalog names; maps none of its files.
+    ///
+    /// # Errors
+    /// When its manifest cannot be read.
+    pub fn summary_of(&self, entry: &CatalogCollection) -> Result<CollectionSummary> {
+        self.process()?.attachment.summary(entry.id, entry.cell)
     }
 
     /// What is published of a collection that the catalog names.

@@ -103,23 +103,22 @@ pub(super) fn show(session: &Session<'_>, request: &ShowCollectionsRequest) -> R
     };
     let mut response = ShowCollectionsResponse { status: Some(success()), ..Default::default() };
     for entry in catalog.collections.iter().filter(wanted) {
-        let view = match session.reader.view_of(entry) {
-            Ok(view) => view,
+        let summary = match session.reader.summary_of(entry) {
+            Ok(summary) => summary,
             // Dropped since the catalog was read.
             Err(error) if matches!(error.kind, ErrorKind::CollectionNotFound | ErrorKind::Unavailable) => continue,
             Err(error) => return Err(error),
         };
-        let manifest = &view.manifest;
-        if request.r#type == ShowType::InMemory as i32 && !manifest.is_loaded {
+        if request.r#type == ShowType::InMemory as i32 && !summary.is_loaded {
             continue;
         }
         response.collection_names.push(entry.name.clone());
         response.collection_ids.push(entry.id.0);
-        response.created_timestamps.push(manifest.created.0);
-        response.created_utc_timestamps.push(manifest.created.unix_ms());
-        response.in_memory_percentages.push(if manifest.is_loaded { 100 } else { 0 });
-        response.query_service_available.push(manifest.is_loaded);
-        response.shards_num.push(manifest.shards);
+        response.created_timestamps.push(summary.created.0);
+        response.created_utc_timestamps.push(summary.created.unix_ms());
+        response.in_memory_percentages.push(if summary.is_loaded { 100 } else { 0 });
+        response.query_service_available.push(summary.is_loaded);
+        response.shards_num.push(summary.shards);
     }
     Ok(response)
 }

@@ -12,6 +12,7 @@ mod placeholder;
 mod query;
 mod reply;
 mod requests;
+mod resource_groups;
 mod search;
 mod search_params;
 mod segments;

@@ -5,11 +5,11 @@ use prost::Message;
 use crate::proto::common::Status;
 use crate::proto::milvus::{
     BatchDescribeCollectionResponse, BoolResponse, DescribeAliasResponse, DescribeCollectionResponse,
-    DescribeDatabaseResponse, DescribeIndexResponse, GetCollectionStatisticsResponse, GetIndexBuildProgressResponse,
-    GetIndexStateResponse, GetIndexStatisticsResponse, GetLoadStateResponse, GetLoadingProgressResponse,
-    GetMetricsResponse, GetPartitionStatisticsResponse, GetPersistentSegmentInfoResponse, GetQuerySegmentInfoResponse,
-    GetReplicasResponse, ListAliasesResponse, ListDatabasesResponse, QueryResults, SearchResults,
-    ShowCollectionsResponse, ShowPartitionsResponse,
+    DescribeDatabaseResponse, DescribeIndexResponse, DescribeResourceGroupResponse, GetCollectionStatisticsResponse,
+    GetIndexBuildProgressResponse, GetIndexStateResponse, GetIndexStatisticsResponse, GetLoadStateResponse,
+    GetLoadingProgressResponse, GetMetricsResponse, GetPartitionStatisticsResponse, GetPersistentSegmentInfoResponse,
+    GetQuerySegmentInfoResponse, GetReplicasResponse, ListAliasesResponse, ListDatabasesResponse,
+    ListResourceGroupsResponse, QueryResults, SearchResults, ShowCollectionsResponse, ShowPartitionsResponse,
 };
 
 /// A response message with a `status` field.
@@ -23,6 +23,17 @@ pub(super) trait Reply: Message + Default {
     #[allow(deprecated, reason = "older clients look at the legacy code only")]
     fn is_error(&self) -> bool {
         self.status().is_some_and(|status| status.code != 0 || status.error_code != 0)
+    }
+}
+
+/// Methods that answer a bare status.
+impl Reply for Status {
+    fn status(&self) -> Option<&Status> {
+        Some(self)
+    }
+
+    fn failed(status: Status) -> Self {
+        status
     }
 }
 
@@ -47,6 +58,7 @@ replies!(
     DescribeCollectionResponse,
     DescribeDatabaseResponse,
     DescribeIndexResponse,
+    DescribeResourceGroupResponse,
     GetCollectionStatisticsResponse,
     GetIndexBuildProgressResponse,
     GetIndexStateResponse,
@@ -60,6 +72,7 @@ replies!(
     GetReplicasResponse,
     ListAliasesResponse,
     ListDatabasesResponse,
+    ListResourceGroupsResponse,
     QueryResults,
     SearchResults,
     ShowCollectionsResponse,

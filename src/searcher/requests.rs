@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::reply::Reply;
 use super::session::Session;
-use super::{aliases, collections, databases, indexes, partitions, query, search, segments};
+use super::{aliases, collections, databases, indexes, partitions, query, resource_groups, search, segments};
 use crate::ipc::method::{Method, Route};
 use crate::proto::common::Status;
 use crate::proto::status::failure;
@@ -48,6 +48,13 @@ pub(super) fn answer(session: &Session<'_>, method: Method, body: &[u8]) -> Answ
         Method::GetMetrics => handle(method, body, |request| segments::metrics(session, &request)),
         Method::GetPersistentSegmentInfo => handle(method, body, |request| segments::persistent(session, &request)),
         Method::GetQuerySegmentInfo => handle(method, body, |request| segments::searched(session, &request)),
+        Method::CreateResourceGroup => handle(method, body, |request| resource_groups::create(&request)),
+        Method::DropResourceGroup => handle(method, body, |request| resource_groups::drop(&request)),
+        Method::UpdateResourceGroups => handle(method, body, |request| resource_groups::update(&request)),
+        Method::ListResourceGroups => handle(method, body, |request| resource_groups::list(&request)),
+        Method::DescribeResourceGroup => handle(method, body, |request| resource_groups::describe(session, &request)),
+        Method::TransferNode => handle(method, body, |request| resource_groups::transfer_node(&request)),
+        Method::TransferReplica => handle(method, body, |request| resource_groups::transfer_replica(session, &request)),
         Method::GetReplicas => handle(method, body, |request| segments::replicas(session, &request)),
         _ => {
             debug_assert_ne!(method.route(), Route::Read, "every read has a handler");

@@ -1,5 +1,6 @@
 //! What tools ask about the inside: segments (our table files), replicas, system information.
 
+use super::resource_groups::NODE_ID;
 use super::session::{Found, Session};
 use crate::proto::common::{SegmentLevel, SegmentState};
 use crate::proto::milvus::{
@@ -8,25 +9,23 @@ use crate::proto::milvus::{
     PersistentSegmentInfo, QuerySegmentInfo, ReplicaInfo, ShardReplica,
 };
 use crate::proto::status::success;
+use crate::types::resource_groups::DEFAULT_RESOURCE_GROUP;
 use crate::types::{Error, Result};
 
-/// The one node that there is.
-const NODE_ID: i64 = 1;
-/// The one resource group that there is.
-const RESOURCE_GROUP: &str = "__default_resource_group";
-
-/// GetPersistentSegmentInfo: the sealed table files.
+/// GetPersistentSegmentInfo: the table files, those of released partitions included.
 pub(super) fn persistent(
     session: &Session<'_>,
     request: &GetPersistentSegmentInfoRequest,
 ) -> Result<GetPersistentSegmentInfoResponse> {
     let found = session.find(&request.db_name, &request.collection_name)?;
     let manifest = &found.view().manifest;
-    let infos = manifest.files.iter().map(|file| PersistentSegmentInfo {
-        segment_id: file.id.0,
+    let published = manifest.files.iter().map(|file| (file.id, file.partition, file.row_count));
+    let released = manifest.released.iter().map(|file| (file.id, file.partition, file.row_count));
+    let infos = published.chain(released).map(|(id, partition, row_count)| PersistentSegmentInfo {
+        segment_id: id.0,
         collection_id: manifest.collection.0,
-        partition_id: file.partition.0,
-        num_rows: file.row_count as i64,
+        partition_id: partition.0,
+        num_rows: row_count as i64,
         state: SegmentState::Flushed.into(),
         level: SegmentLevel::L1.into(),
         is_sorted: true,
@@ -106,7 +105,7 @@ fn replica(found: &Found, with_shard_nodes: bool) -> ReplicaInfo {
         partition_ids: loaded.map(|partition| partition.id.0).collect(),
         shard_replicas: vec![shard],
         node_ids: vec![NODE_ID],
-        resource_group_name: RESOURCE_GROUP.to_owned(),
+        resource_group_name: DEFAULT_RESOURCE_GROUP.to_owned(),
         ..Default::default()
     }
 }

@@ -175,16 +175,18 @@ impl Found {
         Plan::new(text, &self.view().manifest.schema, templates).map_err(|error| error.to_error(text))
     }
 
-    /// Rows, of some partitions or (none named) of all. Those of a released collection are known for the whole only.
+    /// Rows, of some partitions or (none named) of all. Of released ones, those in table files.
     pub fn row_count(&self, partitions: &[PartitionId]) -> Result<u64> {
         let manifest = &self.view().manifest;
+        let is_wanted = |partition: &PartitionId| partitions.is_empty() || partitions.contains(partition);
+        let released = manifest.released.iter().filter(|file| is_wanted(&file.partition));
+        let released: u64 = released.map(|file| file.row_count.saturating_sub(file.deleted_count)).sum();
         if !manifest.is_loaded {
-            let is_whole = partitions.is_empty() || manifest.partitions.len() == 1;
-            return Ok(if is_whole { manifest.sealed_row_count } else { 0 });
+            return Ok(released);
         }
         let plan = self.plan("", &Templates::default())?;
         let selection = query::Selection { plan, partitions: partitions.to_vec(), ignore_growing: false };
-        query::count(&self.snapshot, &selection)
+        Ok(released + query::count(&self.snapshot, &selection)?)
     }
 
     /// Reads at the timestamp that an iterator sends back instead of now, when it is one that was given out.

@@ -21,7 +21,7 @@ use crate::config::limits::MANIFEST_BYTES_MAX;
 use crate::format::deletes::DeletedAt;
 use crate::format::growing::GrowingFile;
 use crate::format::table::TableFile;
-use crate::types::{CollectionId, Epoch, Error, ErrorKind, PartitionId, Result};
+use crate::types::{CollectionId, Epoch, Error, ErrorKind, PartitionId, Result, Timestamp};
 
 /// How long a reader tries to read something that is replaced again and again, or that is named but missing.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(1);
@@ -66,6 +66,23 @@ impl CollectionView {
     }
 }
 
+/// What a list of collections says of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectionSummary {
+    /// When it was made.
+    pub created: Timestamp,
+    /// It answers searches.
+    pub is_loaded: bool,
+    /// Echoed.
+    pub shards: i32,
+}
+
+impl CollectionSummary {
+    fn new(manifest: &Manifest) -> CollectionSummary {
+        CollectionSummary { created: manifest.created, is_loaded: manifest.is_loaded, shards: manifest.shards }
+    }
+}
+
 /// A process's attachment to one instance: the control root and a cache of mapped views.
 #[derive(Debug)]
 pub struct Attachment {
@@ -83,6 +100,8 @@ pub struct Attachment {
 struct Cache {
     catalog: Option<(Epoch, Arc<Catalog>)>,
     views: HashMap<CollectionId, Arc<CollectionView>>,
+    /// Of collections that were listed: a list must neither map files nor read every manifest again.
+    summaries: HashMap<CollectionId, (Epoch, CollectionSummary)>,
 }
 
 impl Attachment {
@@ -149,18 +168,29 @@ impl Attachment {
             return Ok(view);
         }
         let _refreshing = self.lock_refreshing();
-        let view = retry(&|| self.control.manifest_epoch(cell), |epoch| {
-            if epoch == Epoch(0) {
-                let message = format!("collection not found[collection={collection}]");
-                return Err(Error::new(ErrorKind::CollectionNotFound, message).into());
-            }
-            match cached(epoch) {
-                Some(view) => Ok(view),
-                None => self.map_view(collection, epoch).map(Arc::new),
-            }
+        let view = retry(&|| self.control.manifest_epoch(cell), |epoch| match cached(epoch) {
+            Some(view) => Ok(view),
+            None => self.map_view(collection, epoch).map(Arc::new),
         })?;
         self.cache().views.insert(collection, Arc::clone(&view));
         Ok(view)
+    }
+
+    /// What a list of collections says of one. Maps nothing.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read after bounded retries, or is damaged.
+    pub fn summary(&self, collection: CollectionId, cell: u32) -> Result<CollectionSummary> {
+        let epoch = self.control.manifest_epoch(cell);
+        if let Some((_, summary)) = self.cache().summaries.get(&collection).filter(|(at, _)| *at == epoch) {
+            return Ok(*summary);
+        }
+        let (epoch, summary) = retry(&|| self.control.manifest_epoch(cell), |epoch| {
+            let manifest = self.read_manifest(collection, epoch)?;
+            Ok((epoch, CollectionSummary::new(&manifest)))
+        })?;
+        self.cache().summaries.insert(collection, (epoch, summary));
+        Ok(summary)
     }
 
     /// Brings the cached views up to date, and drops those of dropped collections: a reader that nobody asks must not keep
@@ -181,11 +211,16 @@ impl Attachment {
     /// Drops cached views of collections the catalog no longer names.
     pub fn forget_dropped(&self, catalog: &Catalog) {
         let named: HashSet<CollectionId> = catalog.collections.iter().map(|collection| collection.id).collect();
-        self.cache().views.retain(|collection, _| named.contains(collection));
+        let mut cache = self.cache();
+        cache.views.retain(|collection, _| named.contains(collection));
+        cache.summaries.retain(|collection, _| named.contains(collection));
     }
 
-    /// Reads a manifest and maps its files, taking from the cached view what it has already.
-    fn map_view(&self, collection: CollectionId, epoch: Epoch) -> Result<CollectionView, OpenError> {
+    fn read_manifest(&self, collection: CollectionId, epoch: Epoch) -> Result<Manifest, OpenError> {
+        if epoch == Epoch(0) {
+            let message = format!("collection not found[collection={collection}]");
+            return Err(Error::new(ErrorKind::CollectionNotFound, message).into());
+        }
         let manifest: Manifest = read_published(|place| paths::manifest(&self.instance, collection, epoch, place))?;
         if (manifest.collection, manifest.epoch) != (collection, epoch) {
             let message = format!(
@@ -194,6 +229,12 @@ impl Attachment {
             );
             return Err(Error::new(ErrorKind::Corrupt, message).into());
         }
+        Ok(manifest)
+    }
+
+    /// Reads a manifest and maps its files, taking from the cached view what it has already.
+    fn map_view(&self, collection: CollectionId, epoch: Epoch) -> Result<CollectionView, OpenError> {
+        let manifest = self.read_manifest(collection, epoch)?;
         let old = self.cache().views.get(&collection).cloned();
         let files = files::Files::new(&self.instance, collection, old.as_deref());
         let sealed = manifest.files.iter().map(|entry| files.sealed(entry)).collect::<Result<_, _>>()?;

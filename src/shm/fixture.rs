@@ -116,6 +116,7 @@ pub(super) fn manifest(files: Vec<ManifestFile>, chunks: Vec<ManifestChunk>) -> 
         partitions: vec![partition],
         indexes: Vec::new(),
         sealed_row_count: 0,
+        released: Vec::new(),
         horizon: Timestamp(0),
         files,
         chunks,

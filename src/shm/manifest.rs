@@ -89,6 +89,19 @@ pub struct ManifestFile {
     pub deletes: Option<ManifestDeletes>,
 }
 
+/// A table file of a released partition: counted, never mapped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleasedFile {
+    /// Never reused.
+    pub id: FileId,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Rows.
+    pub row_count: u64,
+    /// Of these, marked deleted at publication.
+    pub deleted_count: u64,
+}
+
 /// One chunk of a growing (or immutable, not yet serialised) MemTableFile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ManifestChunk {
@@ -135,6 +148,8 @@ pub struct Manifest {
     pub horizon: Timestamp,
     /// Sealed files.
     pub files: Vec<ManifestFile>,
+    /// Table files of released partitions.
+    pub released: Vec<ReleasedFile>,
     /// Growing chunks, oldest first.
     pub chunks: Vec<ManifestChunk>,
     /// A file of the collection failed its check: the message every search gets.

@@ -33,6 +33,8 @@ pub enum ErrorKind {
     AliasCollectionConflict,
     /// The alias belongs to another collection.
     AliasExists,
+    /// No such resource group.
+    ResourceGroupNotFound,
     /// No such field.
     FieldNotFound,
     /// The name cannot be a field's.

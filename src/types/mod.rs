@@ -8,6 +8,7 @@ mod error;
 mod ids;
 mod instant;
 mod records;
+pub mod resource_groups;
 mod schema;
 mod timestamp;
 

@@ -4,14 +4,17 @@
 use prost::Message;
 
 use super::engine::Engine;
-use super::operation::{database_of, undecodable};
+use super::operation::undecodable;
 use super::state::State;
-use super::{ddl_aliases, ddl_collections, ddl_databases, ddl_indexes, ddl_load, ddl_partitions, flush, lock};
+use super::{
+    compactions, ddl_aliases, ddl_collections, ddl_databases, ddl_fields, ddl_indexes, ddl_load, ddl_partitions, flush,
+    lock,
+};
 use crate::ipc::method::Method;
 use crate::proto::{common, milvus, status};
 use crate::storage::meta::{Meta, MetaEdit};
 use crate::sys::failpoint;
-use crate::types::{CollectionId, CollectionRecord, Error, ErrorKind, Result};
+use crate::types::{CollectionId, CollectionRecord, Error, Result};
 
 /// Executes a request. The answer is the method's encoded reply.
 ///
@@ -22,11 +25,16 @@ pub fn execute(engine: &Engine, method: Method, database: &str, body: &[u8]) -> 
     match method {
         Method::GetFlushState => return flush::flush_state(engine, database, body),
         Method::GetFlushAllState => return flush::flush_all_state(engine, body),
-        Method::ManualCompaction => return manual_compaction(engine, database, body),
-        Method::GetCompactionState => return compaction_state(engine, body),
+        Method::ManualCompaction => return compactions::request(engine, database, &decode(body)?),
+        Method::GetCompactionState => return compactions::state(engine, &decode(body)?),
+        Method::GetCompactionStateWithPlans => return compactions::plans(engine, database, &decode(body)?),
         Method::TruncateCollection => {
             ddl_collections::truncate(engine, database, &decode(body)?)?;
             return Ok(milvus::TruncateCollectionResponse { status: Some(status::success()) }.encode_to_vec());
+        }
+        Method::AlterCollectionSchema => {
+            ddl_fields::alter_schema(engine, database, decode(body)?)?;
+            return Ok(milvus::AlterCollectionSchemaResponse { alter_status: Some(status::success()) }.encode_to_vec());
         }
         method => change(engine, method, database, body)?,
     }
@@ -41,6 +49,8 @@ fn change(engine: &Engine, method: Method, database: &str, body: &[u8]) -> Resul
         Method::DropCollection => ddl_collections::drop(engine, database, &decode(body)?),
         Method::RenameCollection => ddl_collections::rename(engine, database, &decode(body)?),
         Method::AlterCollection => ddl_collections::alter(engine, database, decode(body)?),
+        Method::AddCollectionField => ddl_fields::add(engine, database, &decode(body)?),
+        Method::AlterCollectionField => ddl_fields::alter(engine, database, decode(body)?),
         Method::LoadCollection => ddl_load::load_collection(engine, database, &decode(body)?),
         Method::ReleaseCollection => ddl_load::release_collection(engine, database, &decode(body)?),
         Method::LoadPartitions => ddl_load::load_partitions(engine, database, &decode(body)?),
@@ -104,8 +114,13 @@ pub fn update(
     change_meta(&mut meta, &[MetaEdit::PutCollection(record.clone())])?;
     let mut state = lock(&engine.state);
     let collection = state.collection(id)?;
+    let has_new_schema = collection.record.schema.version != record.schema.version;
     collection.schema = record.schema.clone().into();
     collection.record = record;
+    if has_new_schema {
+        collection.start_fresh_files();
+        engine.serialise.raise();
+    }
     engine.publish(collection)?;
     Ok(id)
 }
@@ -123,46 +138,4 @@ pub fn merge_properties(
         }
     }
     properties.retain(|(key, _)| !delete_keys.contains(key));
-}
-
-fn manual_compaction(engine: &Engine, database: &str, body: &[u8]) -> Result<Vec<u8>> {
-    let request: milvus::ManualCompactionRequest = decode(body)?;
-    let collection = {
-        let state = lock(&engine.state);
-        match request.collection_name.as_str() {
-            "" => Some(CollectionId(request.collection_id)).filter(|id| state.collections.contains_key(id)),
-            name => Some(state.resolve(database_of(&request.db_name, database), name)?),
-        }
-    };
-    let Some(collection) = collection else {
-        let message = format!("collection not found[collection={}]", request.collection_id);
-        return Err(Error::new(ErrorKind::CollectionNotFound, message));
-    };
-    let id = engine.ids.take(1)?;
-    engine.compactions.request(id, collection);
-    engine.merge.raise();
-    let reply = milvus::ManualCompactionResponse {
-        status: Some(status::success()),
-        compaction_id: id,
-        compaction_plan_count: 1,
-    };
-    Ok(reply.encode_to_vec())
-}
-
-fn compaction_state(engine: &Engine, body: &[u8]) -> Result<Vec<u8>> {
-    let request: milvus::GetCompactionStateRequest = decode(body)?;
-    // One of an earlier writer is over: its merge ended with that writer, one way or the other.
-    let is_done = engine.compactions.is_done(request.compaction_id).unwrap_or(true);
-    let state = match is_done {
-        true => common::CompactionState::Completed,
-        false => common::CompactionState::Executing,
-    };
-    let reply = milvus::GetCompactionStateResponse {
-        status: Some(status::success()),
-        state: state.into(),
-        executing_plan_no: i64::from(!is_done),
-        completed_plan_no: i64::from(is_done),
-        ..Default::default()
-    };
-    Ok(reply.encode_to_vec())
 }

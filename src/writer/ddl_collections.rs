@@ -3,6 +3,8 @@
 use prost::Message;
 
 use super::ddl::{change_meta, merge_properties, update};
+use super::ddl_databases::collections_max;
+use super::ddl_fields;
 use super::engine::Engine;
 use super::lock;
 use super::operation::{database_of, undecodable};
@@ -10,12 +12,12 @@ use super::state::{Collection, DEFAULT_PARTITION, State};
 use crate::config::limits::{COLLECTIONS_MAX, SHARDS_MAX};
 use crate::proto::instants::zone;
 use crate::proto::schemas::{NameOf, check_name, schema_from_wire};
-use crate::proto::{milvus, schema, status};
+use crate::proto::{common, milvus, schema, status};
 use crate::storage::meta::MetaEdit;
 use crate::sys::failpoint;
 use crate::types::{
-    CollectionId, CollectionRecord, Error, ErrorKind, FileId, Lsn, PartitionId, PartitionRecord, Result, Timestamp,
-    ZONE_PROPERTY, zone_of,
+    CollectionId, CollectionRecord, CollectionSchema, Error, ErrorKind, FileId, Lsn, PartitionId, PartitionRecord,
+    Result, Timestamp, ZONE_PROPERTY, zone_of,
 };
 
 /// Properties that would have to do something this server does not do yet, with the values that ask for nothing.
@@ -37,6 +39,7 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateCollection
         if let Some(existing) = existing(&state, &record)? {
             return same_or_error(existing, &record);
         }
+        check_collection_count(&state, &database)?;
         record.cell = free_cell(&state)?;
     }
     record.id = CollectionId(engine.ids.take(1)?);
@@ -128,7 +131,8 @@ fn existing<'a>(state: &'a State, record: &CollectionRecord) -> Result<Option<&'
 }
 
 fn same_or_error(existing: &CollectionRecord, record: &CollectionRecord) -> Result<()> {
-    let is_same = existing.schema == record.schema
+    // A schema that grew into this one is the same.
+    let is_same = CollectionSchema { version: 1, ..existing.schema.clone() } == record.schema
         && existing.shards == record.shards
         && existing.properties == record.properties
         && existing.consistency_level == record.consistency_level;
@@ -138,6 +142,18 @@ fn same_or_error(existing: &CollectionRecord, record: &CollectionRecord) -> Resu
     let name = &record.name;
     let message = format!("create duplicate collection with different parameters, collection: {name}");
     Err(Error::new(ErrorKind::Unexpected, message))
+}
+
+/// `database.max.collections` is one of the few database properties that do something here.
+fn check_collection_count(state: &State, database: &str) -> Result<()> {
+    let Some(max) = collections_max(&state.database(database)?.properties)? else { return Ok(()) };
+    let count = state.collections.values().filter(|collection| collection.record.database == database).count();
+    if count < max {
+        return Ok(());
+    }
+    Err(Error::invalid(format_args!(
+        "exceeded the limit number of collections per DB[database={database}][limit={max}]"
+    )))
 }
 
 fn free_cell(state: &State) -> Result<u32> {
@@ -317,8 +333,13 @@ pub fn alter(engine: &Engine, database: &str, request: milvus::AlterCollectionRe
     }
     check_properties(&set)?;
     update(engine, &database, &request.collection_name, |_, record| {
+        let before = record.schema.version;
         check_alter(record, &set, &request.delete_keys)?;
-        merge_properties(&mut record.properties, request.properties, &request.delete_keys);
+        let properties = apply_settings(record, request.properties)?;
+        if record.schema.version != before {
+            record.updated = engine.clock.next();
+        }
+        merge_properties(&mut record.properties, properties, &request.delete_keys);
         Ok(())
     })?;
     Ok(())
@@ -339,9 +360,48 @@ fn check_alter(record: &CollectionRecord, set: &[(String, String)], delete_keys:
     if delete_keys.iter().any(|key| key == "dynamicfield.enabled") {
         return Err(Error::invalid("cannot delete key dynamicfield.enabled"));
     }
-    let dynamic = set.iter().find(|(key, _)| key == "dynamicfield.enabled");
-    if dynamic.is_some_and(|(_, value)| value.eq_ignore_ascii_case("true") != record.schema.enable_dynamic_field) {
-        return Err(Error::unimplemented("changing dynamicfield.enabled of an existing collection"));
+    if record.is_loaded && set.iter().map(|(key, _)| key).chain(delete_keys).any(|key| key.starts_with("warmup")) {
+        return loaded("alter warmup properties");
+    }
+    for (key, value) in set {
+        match key.as_str() {
+            "mmap.enabled" => ddl_fields::check_bool(key, value)?,
+            key if key.starts_with("warmup") => ddl_fields::check_warmup(value)?,
+            _ => {}
+        }
     }
     Ok(())
+}
+
+/// Applies properties that are not kept as such: they change the collection itself. Returns the others.
+fn apply_settings(
+    record: &mut CollectionRecord,
+    properties: Vec<common::KeyValuePair>,
+) -> Result<Vec<common::KeyValuePair>> {
+    let mut kept = Vec::new();
+    for pair in properties {
+        match pair.key.as_str() {
+            "collection.description" => record.schema.description = pair.value,
+            "consistency_level" => record.consistency_level = consistency_level(&pair.value)?,
+            "dynamicfield.enabled" => {
+                ddl_fields::check_bool(&pair.key, &pair.value)?;
+                match (pair.value.eq_ignore_ascii_case("true"), record.schema.enable_dynamic_field) {
+                    (true, false) => ddl_fields::enable_dynamic_field(record),
+                    (false, true) => return Err(Error::unimplemented("turning the dynamic field of a collection off")),
+                    _ => {}
+                }
+            }
+            _ => kept.push(pair),
+        }
+    }
+    Ok(kept)
+}
+
+/// A consistency level by name or number.
+fn consistency_level(text: &str) -> Result<i32> {
+    const LEVELS: [&str; 5] = ["Strong", "Session", "Bounded", "Eventually", "Customized"];
+    let named = LEVELS.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
+    let level = named.or_else(|| text.trim().parse().ok()).filter(|level| *level < LEVELS.len());
+    let level = level.and_then(|level| i32::try_from(level).ok());
+    level.ok_or_else(|| Error::invalid(format_args!("invalid consistency level: {text}")))
 }

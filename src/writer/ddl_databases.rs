@@ -7,6 +7,7 @@ use crate::proto::instants::zone;
 use crate::proto::schemas::{NameOf, check_name};
 use crate::proto::{common, milvus, status};
 use crate::storage::meta::MetaEdit;
+use crate::types::resource_groups::DEFAULT_RESOURCE_GROUP;
 use crate::types::{DatabaseRecord, Error, ErrorKind, Result, ZONE_PROPERTY};
 
 /// The database that is always there.
@@ -22,6 +23,7 @@ pub fn create(engine: &Engine, request: milvus::CreateDatabaseRequest) -> Result
     let name = request.db_name;
     check_name(NameOf::Database, &name)?;
     check_zone(&request.properties)?;
+    check_properties(&request.properties)?;
     let mut meta = lock(&engine.meta);
     {
         let state = lock(&engine.state);
@@ -43,6 +45,40 @@ pub fn create(engine: &Engine, request: milvus::CreateDatabaseRequest) -> Result
     let mut state = lock(&engine.state);
     state.databases.push(record);
     engine.publish_catalog(&state)
+}
+
+/// Properties that ask for something this server does not do, with the values that ask for nothing.
+const UNSUPPORTED_PROPERTIES: [(&str, &[&str]); 7] = [
+    ("database.replica.number", &["0", "1"]),
+    ("database.resource_groups", &["", DEFAULT_RESOURCE_GROUP]),
+    ("database.diskQuota.mb", &[]),
+    ("database.force.deny.writing", &["false"]),
+    ("database.force.deny.reading", &["false"]),
+    ("database.force.deny.ddl", &["false"]),
+    ("cipher.enabled", &["false"]),
+];
+
+fn check_properties(properties: &[common::KeyValuePair]) -> Result<()> {
+    for pair in properties {
+        let unsupported = UNSUPPORTED_PROPERTIES.iter().find(|(key, _)| *key == pair.key);
+        let is_harmless = |harmless: &[&str]| harmless.iter().any(|value| value.eq_ignore_ascii_case(&pair.value));
+        if unsupported.is_some_and(|(_, harmless)| !is_harmless(harmless)) {
+            return Err(Error::unimplemented(format_args!("database property {}={}", pair.key, pair.value)));
+        }
+    }
+    collections_max(&status::pairs_from_wire(properties.to_vec())).map(|_| ())
+}
+
+/// Most collections of a database with these properties; `None` when they do not say.
+///
+/// # Errors
+/// When it is no number.
+pub fn collections_max(properties: &[(String, String)]) -> Result<Option<usize>> {
+    let Some((key, value)) = properties.iter().find(|(key, _)| key == "database.max.collections") else {
+        return Ok(None);
+    };
+    let max = value.trim().parse();
+    max.map(Some).map_err(|_| Error::invalid(format_args!("invalid {key}: {value}, it should be an integer")))
 }
 
 /// Drops an empty database.
@@ -80,6 +116,7 @@ pub fn alter(engine: &Engine, request: milvus::AlterDatabaseRequest) -> Result<(
         return Err(Error::new(ErrorKind::Unexpected, message));
     }
     check_zone(&request.properties)?;
+    check_properties(&request.properties)?;
     let mut meta = lock(&engine.meta);
     let mut record = lock(&engine.state).database(&request.db_name)?.clone();
     merge_properties(&mut record.properties, request.properties, &request.delete_keys);

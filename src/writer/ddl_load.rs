@@ -9,6 +9,7 @@ use super::operation::database_of;
 use super::state::Garbage;
 use crate::proto::milvus;
 use crate::shm::manifest::Place;
+use crate::types::resource_groups::{DEFAULT_RESOURCE_GROUP, resource_group_not_found};
 use crate::types::{CollectionId, CollectionRecord, Error, ErrorKind, Result};
 
 /// Loads a collection: every partition.
@@ -17,8 +18,10 @@ use crate::types::{CollectionId, CollectionRecord, Error, ErrorKind, Result};
 /// When a vector field has no index.
 pub fn load_collection(engine: &Engine, database: &str, request: &milvus::LoadCollectionRequest) -> Result<()> {
     let database = database_of(&request.db_name, database);
-    check_replicas(request.replica_number)?;
+    check_resource_groups(&request.resource_groups)?;
     update(engine, database, &request.collection_name, |_, record| {
+        check_replicas(record, request.replica_number)?;
+        check_load_fields(record, &request.load_fields)?;
         check_indexes(record)?;
         record.is_loaded = true;
         record.partitions.iter_mut().for_each(|partition| partition.is_loaded = true);
@@ -34,8 +37,10 @@ pub fn load_collection(engine: &Engine, database: &str, request: &milvus::LoadCo
 /// When a vector field has no index, or there is no such partition.
 pub fn load_partitions(engine: &Engine, database: &str, request: &milvus::LoadPartitionsRequest) -> Result<()> {
     let database = database_of(&request.db_name, database);
-    check_replicas(request.replica_number)?;
+    check_resource_groups(&request.resource_groups)?;
     update(engine, database, &request.collection_name, |_, record| {
+        check_replicas(record, request.replica_number)?;
+        check_load_fields(record, &request.load_fields)?;
         check_indexes(record)?;
         set_loaded(record, &request.partition_names, true)
     })?;
@@ -119,10 +124,47 @@ fn check_indexes(record: &CollectionRecord) -> Result<()> {
     Err(Error::new(ErrorKind::IndexNotFound, message))
 }
 
+/// Every field is loaded: a file is mapped whole. The list must make sense all the same.
+fn check_load_fields(record: &CollectionRecord, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut has_vector = false;
+    for name in names {
+        let field = record.schema.field(name).ok_or_else(|| {
+            Error::invalid(format_args!("failed to get field schema by name: fieldName({name}) not found"))
+        })?;
+        has_vector |= field.data_type.is_vector();
+    }
+    let primary = &record.schema.primary().name;
+    if !names.contains(primary) {
+        return Err(Error::invalid(format_args!(
+            "load field list {names:?} does not contain primary key field {primary}"
+        )));
+    }
+    if !has_vector {
+        return Err(Error::invalid(format_args!("load field list {names:?} does not contain vector field")));
+    }
+    Ok(())
+}
+
+fn check_resource_groups(names: &[String]) -> Result<()> {
+    match names.iter().find(|name| *name != DEFAULT_RESOURCE_GROUP) {
+        None => Ok(()),
+        Some(name) => Err(resource_group_not_found(name)),
+    }
+}
+
 /// One machine holds one copy; every searcher process reads it.
-fn check_replicas(count: i32) -> Result<()> {
+fn check_replicas(record: &CollectionRecord, count: i32) -> Result<()> {
     if count <= 1 {
         return Ok(());
+    }
+    if record.is_loaded {
+        let message = format!(
+            "can't change the replica number for loaded partitions: invalid parameter[expected=1][actual={count}]"
+        );
+        return Err(Error::new(ErrorKind::InvalidParameter, message));
     }
     let message =
         format!("when load {count} replica count: service resource insufficient[available=1][expected={count}]");

@@ -83,7 +83,7 @@ pub fn flush(
     let mut files = BTreeSet::new();
     let reply = match method {
         Method::Flush => flush_collections(engine, database, caller.body(), &mut files),
-        _ => flush_all(engine, &mut files),
+        _ => flush_all(engine, caller.body(), &mut files),
     };
     match reply {
         Err(error) => Some((caller, error)),
@@ -125,15 +125,46 @@ fn flush_collections(engine: &Engine, database: &str, body: &[u8], files: &mut B
     Ok(reply.encode_to_vec())
 }
 
-fn flush_all(engine: &Engine, files: &mut BTreeSet<FileId>) -> Result<Vec<u8>> {
+fn flush_all(engine: &Engine, body: &[u8], files: &mut BTreeSet<FileId>) -> Result<Vec<u8>> {
+    let request = milvus::FlushAllRequest::decode(body).map_err(super::operation::undecodable)?;
     let mut state = lock(&engine.state);
-    state.collections.values_mut().for_each(|collection| files.extend(rotate(collection)));
+    let wanted = flush_all_targets(&state, &request.db_name, &request.flush_targets)?;
+    for id in wanted {
+        files.extend(rotate(state.collection(id)?));
+    }
     let reply = milvus::FlushAllResponse {
         status: Some(status::success()),
         flush_all_ts: engine.clock.last().0,
         ..Default::default()
     };
     Ok(reply.encode_to_vec())
+}
+
+/// The collections of a FlushAll: everything, one database, or those that targets name.
+fn flush_all_targets(state: &State, database: &str, targets: &[milvus::FlushAllTarget]) -> Result<Vec<CollectionId>> {
+    let of_database = |database: &str| -> Result<Vec<CollectionId>> {
+        state.database(database)?;
+        let records = state.collections.values().map(|collection| &collection.record);
+        Ok(records.filter(|record| record.database == database).map(|record| record.id).collect())
+    };
+    if targets.is_empty() {
+        return if database.is_empty() {
+            Ok(state.collections.keys().copied().collect())
+        } else {
+            of_database(database)
+        };
+    }
+    let mut wanted = Vec::new();
+    for target in targets {
+        let database = if target.db_name.is_empty() { "default" } else { &target.db_name };
+        if target.collection_names.is_empty() {
+            wanted.extend(of_database(database)?);
+        }
+        for name in &target.collection_names {
+            wanted.push(state.resolve(database, name)?);
+        }
+    }
+    Ok(wanted)
 }
 
 /// Answers GetFlushState: whether every row up to the flush timestamp is in a table file.
@@ -166,13 +197,18 @@ pub fn flush_state(engine: &Engine, database: &str, body: &[u8]) -> Result<Vec<u
 /// Answers GetFlushAllState.
 ///
 /// # Errors
-/// When the request cannot be decoded.
+/// When there is no such database or collection.
 pub fn flush_all_state(engine: &Engine, body: &[u8]) -> Result<Vec<u8>> {
     let request = milvus::GetFlushAllStateRequest::decode(body).map_err(super::operation::undecodable)?;
     let state = lock(&engine.state);
-    let until = Timestamp(request.flush_all_ts);
+    let until = match request.flush_all_ts {
+        // What the client knows is a timestamp for each channel; there is one channel.
+        0 => request.flush_all_tss.values().copied().max().map_or(Timestamp::MAX, Timestamp),
+        until => Timestamp(until),
+    };
+    let wanted = flush_all_targets(&state, &request.db_name, &request.flush_targets)?;
     let mut states: BTreeMap<String, HashMap<String, bool>> = BTreeMap::new();
-    for collection in state.collections.values() {
+    for collection in wanted.iter().filter_map(|id| state.collections.get(id)) {
         let flushed = !collection.memtable_files().any(|file| file.row_count > 0 && file.timestamps.0 <= until);
         let record = &collection.record;
         states.entry(record.database.clone()).or_default().insert(record.name.clone(), flushed);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::compactions::{Compaction, Merge};
 use super::engine::Engine;
 use super::lock;
 use super::merge_policy::{self, Candidate, Eagerness};
@@ -42,24 +43,30 @@ pub fn run(engine: &Engine) -> Result<()> {
 }
 
 fn run_manual(engine: &Engine) -> Result<()> {
-    for (collection, id) in engine.compactions.pending() {
-        merge_all(engine, Eagerness::Manual, Some(collection))?;
+    for (id, compaction) in engine.compactions.pending() {
+        merge_all(engine, Eagerness::Manual, Some((id, &compaction)))?;
         engine.compactions.complete(id);
     }
     Ok(())
 }
 
-/// Merges until there is nothing worth it, in all collections or in one.
+/// Merges until there is nothing worth it, in all collections or in that of a manual compaction.
 ///
 /// # Errors
 /// When meta and memory differ.
-pub fn merge_all(engine: &Engine, eagerness: Eagerness, only: Option<CollectionId>) -> Result<()> {
+pub fn merge_all(engine: &Engine, eagerness: Eagerness, manual: Option<(i64, &Compaction)>) -> Result<()> {
     while !engine.is_stopping() {
-        let Some(job) = next_job(engine, eagerness, only)? else { return Ok(()) };
+        let Some(job) = next_job(engine, eagerness, manual.map(|(_, compaction)| compaction))? else { return Ok(()) };
         let outcome = merge(engine, &job);
         release_inputs(engine, &job);
         match outcome {
-            Ok(()) => engine.count(Gauge::Merges, 1),
+            Ok(()) => {
+                engine.count(Gauge::Merges, 1);
+                if let Some((id, _)) = manual {
+                    let sources = job.inputs.iter().map(|input| input.file).collect();
+                    engine.compactions.note(id, Merge { partition: job.partition, sources, target: job.output });
+                }
+            }
             Err(Failure { error, is_fatal: true }) => return Err(error),
             Err(Failure { error, .. }) => {
                 // A collection that was dropped meanwhile took its files with it.
@@ -109,7 +116,9 @@ fn drop_before(engine: &Engine) -> Timestamp {
     old.min(engine.publisher.control().visible())
 }
 
-fn next_job(engine: &Engine, eagerness: Eagerness, only: Option<CollectionId>) -> Result<Option<Job>> {
+fn next_job(engine: &Engine, eagerness: Eagerness, manual: Option<&Compaction>) -> Result<Option<Job>> {
+    let only = manual.map(|compaction| compaction.collection);
+    let final_bytes = manual.and_then(|compaction| compaction.target_bytes).unwrap_or(engine.config.index_file_size);
     let drop_before = drop_before(engine);
     let partitions: Vec<(CollectionId, PartitionId)> = {
         let state = lock(&engine.state);
@@ -124,7 +133,7 @@ fn next_job(engine: &Engine, eagerness: Eagerness, only: Option<CollectionId>) -
     for (collection, partition) in partitions {
         let inputs = candidates(engine, collection, partition);
         let measured: Vec<Candidate> = inputs.iter().map(|input| measure(input, eagerness, drop_before)).collect();
-        if let Some(chosen) = merge_policy::plan(&measured, engine.config.index_file_size, eagerness) {
+        if let Some(chosen) = merge_policy::plan(&measured, final_bytes, eagerness) {
             let chosen: Vec<FileId> = chosen.into_iter().map(|index| inputs[index].file).collect();
             let output = FileId(engine.ids.take_reserving(1, &engine.meta)?);
             if let Some(job) = claim_inputs(engine, collection, partition, &chosen, output, drop_before) {

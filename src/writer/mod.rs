@@ -10,6 +10,7 @@ mod ddl;
 mod ddl_aliases;
 mod ddl_collections;
 mod ddl_databases;
+mod ddl_fields;
 mod ddl_indexes;
 mod ddl_load;
 mod ddl_partitions;

@@ -5,6 +5,7 @@ use prost::Message;
 use super::engine::Engine;
 use super::lock;
 use super::state::Collection;
+use crate::config::limits::{ARRAY_CAPACITY_MAX, VARCHAR_BYTES_MAX};
 use crate::filter::{Plan, Templates};
 use crate::format::log_record::RecordKind;
 use crate::ipc::method::Method;
@@ -270,11 +271,25 @@ fn given_keys(schema: &CollectionSchema, fields: &[schema::FieldData]) -> Option
     }
 }
 
+/// Sizes were checked when the record was written; the limits may have been lowered since.
+fn without_size_limits(schema: &CollectionSchema) -> CollectionSchema {
+    let mut schema = schema.clone();
+    for (key, value) in schema.fields.iter_mut().flat_map(|field| &mut field.type_params) {
+        match key.as_str() {
+            "max_length" => *value = VARCHAR_BYTES_MAX.to_string(),
+            "max_capacity" => *value = ARRAY_CAPACITY_MAX.to_string(),
+            _ => {}
+        }
+    }
+    schema
+}
+
 /// The rows of a log record, exactly as they were made when it was written.
 ///
 /// # Errors
 /// When the payload is not what its kind says.
 pub fn replay_rows(kind: RecordKind, payload: &[u8], schema: &CollectionSchema, first_id: i64) -> Result<DecodedRows> {
+    let schema = &without_size_limits(schema);
     match kind {
         RecordKind::Upsert => {
             let request = milvus::UpsertRequest::decode(payload).map_err(undecodable)?;
@@ -328,6 +343,10 @@ pub fn error_reply(method: Method, error: &Error) -> Vec<u8> {
         Method::ManualCompaction => {
             milvus::ManualCompactionResponse { status: failed, ..Default::default() }.encode_to_vec()
         }
+        Method::GetCompactionStateWithPlans => {
+            milvus::GetCompactionPlansResponse { status: failed, ..Default::default() }.encode_to_vec()
+        }
+        Method::AlterCollectionSchema => milvus::AlterCollectionSchemaResponse { alter_status: failed }.encode_to_vec(),
         Method::GetCompactionState => {
             milvus::GetCompactionStateResponse { status: failed, ..Default::default() }.encode_to_vec()
         }

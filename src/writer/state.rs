@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::mem_table::{MemTable, MemTableFile};
 use crate::format::deletes::DeletedAt;
 use crate::format::table::TableFile;
-use crate::shm::manifest::{Catalog, CatalogAlias, CatalogCollection, Manifest, ManifestDeletes, ManifestFile, Place};
+use crate::shm::manifest::{
+    Catalog, CatalogAlias, CatalogCollection, Manifest, ManifestDeletes, ManifestFile, Place, ReleasedFile,
+};
 use crate::types::{
     CollectionId, CollectionRecord, CollectionSchema, DatabaseRecord, Epoch, Error, ErrorKind, FileId, FileRecord, Lsn,
     PartitionId, PartitionRecord, Result, Timestamp,
@@ -141,6 +143,7 @@ impl Collection {
     pub fn manifest(&self) -> Manifest {
         let sealed_rows: u64 = self.sealed.iter().map(|file| file.record.row_count - file.marked_count()).sum();
         let published = self.sealed.iter().filter(|file| self.is_published(file.record.partition));
+        let released = self.sealed.iter().filter(|file| !self.is_published(file.record.partition));
         let memtables = self.memtables.iter().filter(|(partition, _)| self.is_published(**partition));
         Manifest {
             collection: self.record.id,
@@ -157,6 +160,7 @@ impl Collection {
             sealed_row_count: sealed_rows,
             horizon: self.horizon,
             files: published.map(manifest_file).collect(),
+            released: released.map(released_file).collect(),
             chunks: memtables.flat_map(|(_, table)| table.files()).flat_map(MemTableFile::manifest_chunks).collect(),
             damage: self.damage.clone(),
         }
@@ -168,6 +172,17 @@ impl Collection {
         let deletes = self.sealed.iter().filter_map(|file| file.dirty_lsn);
         let marks = self.memtable_files().filter_map(|file| file.dirty_lsn);
         rows.chain(deletes).chain(marks).min()
+    }
+
+    /// Ends the files that grow: rows that come next have columns that these files lack.
+    pub fn start_fresh_files(&mut self) {
+        let mut empty = Vec::new();
+        for table in self.memtables.values_mut() {
+            table.rotate();
+            // Without rows there is nothing to serialise.
+            empty.extend(table.mutable.take());
+        }
+        empty.into_iter().for_each(|file| self.discard(file));
     }
 
     /// Turns a MemTableFile's chunks into garbage.
@@ -190,6 +205,15 @@ impl Collection {
 
 /// The partition every collection has.
 pub const DEFAULT_PARTITION: &str = "_default";
+
+fn released_file(file: &SealedTable) -> ReleasedFile {
+    ReleasedFile {
+        id: file.record.id,
+        partition: file.record.partition,
+        row_count: file.record.row_count,
+        deleted_count: file.marked_count(),
+    }
+}
 
 fn manifest_file(file: &SealedTable) -> ManifestFile {
     let record = &file.record;

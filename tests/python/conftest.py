@@ -167,3 +167,38 @@ def run_python(source, *arguments, **keywords):
         text=True,
         **keywords,
     )
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory):
+    """One running server for all tests of a file; each test takes names of its own (`fresh`)."""
+    directory = tmp_path_factory.mktemp("shared")
+    server = Server(directory / f"shared_{os.getpid()}_{directory.name[-20:]}", "--searchers", "2")
+    yield server.start()
+    server.stop()
+    server.process.stdout.close()
+    assert not server.shm_left(), f"left in /dev/shm: {server.shm_left()}"
+
+
+@pytest.fixture
+def shared(shared_server):
+    """A client of the shared server; what a test made in the default database is gone afterwards."""
+    from pymilvus import MilvusClient
+
+    connected = MilvusClient(shared_server.uri)
+    yield connected
+    for name in connected.list_collections():
+        for alias in connected.list_aliases(name)["aliases"]:
+            connected.drop_alias(alias)
+        connected.drop_collection(name)
+    connected.close()
+
+
+def refused(text, call, *arguments, **keywords):
+    """The call must fail and say the text; the error is returned."""
+    from pymilvus import MilvusException
+
+    with pytest.raises(MilvusException) as caught:
+        call(*arguments, **keywords)
+    assert text in str(caught.value), f"{caught.value} does not say {text!r}"
+    return caught.value

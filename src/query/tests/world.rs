@@ -288,6 +288,7 @@ impl World {
             partitions: Vec::new(),
             indexes: self.indexes.clone(),
             sealed_row_count: 0,
+            released: Vec::new(),
             horizon: self.horizon,
             files: self.sealed.iter().map(|file| file.entry.clone()).collect(),
             chunks: self.growing.iter().map(|chunk| chunk.entry.clone()).collect(),
