@@ -9,11 +9,12 @@ use super::Rows;
 use super::condition::Condition;
 use super::json;
 use super::kernels::{bits_at, narrow, narrow_any, narrow_rows, narrow_valid};
+use super::known::{self, Fixed};
 use super::planner::Checked;
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
 use super::sets::IntSet;
 use super::syntax::Comparison;
-use crate::types::{ArrayRow, Bitmap, ColumnView, DataType, FieldSchema, Validity, Value, Values};
+use crate::types::{ArrayRow, Bitmap, ColumnView, DataType, FieldSchema, Nulls, Validity, Value, Values};
 
 /// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
 const BLOCK_WORDS: usize = 64;
@@ -21,10 +22,19 @@ const BLOCK_WORDS: usize = 64;
 /// The rows of a file for which a filter is TRUE.
 pub(super) fn evaluate(checked: &Checked, rows: &dyn Rows) -> Bitmap {
     let row_count = rows.row_count();
+    let known = known::decide(checked, rows);
+    match known[checked.root as usize] {
+        Fixed::Never => return Bitmap::zeros(row_count),
+        Fixed::Always => return Bitmap::ones(row_count),
+        Fixed::Open => {}
+    }
     let columns = checked.fields.iter().map(|field| Source::new(field, rows)).collect();
     let mut evaluator =
         Evaluator { predicates: &checked.predicates, fields: &checked.fields, columns, fixed: Vec::new() };
-    evaluator.fix(rows);
+    evaluator.fixed = known::combine(&checked.predicates, |id, leaf, is_negated| match known[id] {
+        Fixed::Open => evaluator.fix_leaf(leaf, is_negated),
+        fixed => fixed,
+    });
     match evaluator.fixed[checked.root as usize] {
         Fixed::Never => return Bitmap::zeros(row_count),
         Fixed::Always => return Bitmap::ones(row_count),
@@ -37,14 +47,6 @@ pub(super) fn evaluate(checked: &Checked, rows: &dyn Rows) -> Bitmap {
         evaluator.narrow(checked.root, block, mask);
     }
     bitmap
-}
-
-/// What a predicate is for every row of this file, as far as that is known without looking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fixed {
-    Never,
-    Always,
-    Open,
 }
 
 /// Rows `start..end`.
@@ -103,65 +105,27 @@ struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
-    /// Finds out which predicates are the same for every row of this file.
-    fn fix(&mut self, rows: &dyn Rows) {
-        self.fixed.reserve(self.predicates.len());
-        for predicate in self.predicates {
-            let of = |child: &PredicateId| self.fixed[*child as usize];
-            let fixed = match predicate {
-                Predicate::Constant(true) => Fixed::Always,
-                Predicate::Constant(false) | Predicate::Not(_) => Fixed::Never,
-                Predicate::And(children) if children.iter().any(|child| of(child) == Fixed::Never) => Fixed::Never,
-                Predicate::And(children) if children.iter().all(|child| of(child) == Fixed::Always) => Fixed::Always,
-                Predicate::Or(children) if children.iter().any(|child| of(child) == Fixed::Always) => Fixed::Always,
-                Predicate::Or(children) if children.iter().all(|child| of(child) == Fixed::Never) => Fixed::Never,
-                Predicate::And(_) | Predicate::Or(_) => Fixed::Open,
-                Predicate::Leaf { leaf, is_negated } => self.fix_leaf(leaf, *is_negated, rows),
-            };
-            self.fixed.push(fixed);
-        }
-    }
-
-    fn fix_leaf(&self, leaf: &Leaf, is_negated: bool, rows: &dyn Rows) -> Fixed {
-        let field = match leaf {
-            // One column may be there and the other not.
-            Leaf::Columns { .. } => return Fixed::Open,
-            Leaf::Scalar { field, .. }
-            | Leaf::Moved { field, .. }
-            | Leaf::Json { field, .. }
-            | Leaf::Exists { field, .. }
-            | Leaf::Array { field, .. }
-            | Leaf::Null { field } => *field,
-        };
-        let schema = &self.fields[usize::from(field)];
+    /// What a leaf is for every row of this file, as its column says without being read.
+    fn fix_leaf(&self, leaf: &Leaf, is_negated: bool) -> Fixed {
+        // One of two columns may be there and the other not.
+        let Some(field) = leaf.field() else { return Fixed::Open };
         match self.columns[usize::from(field)] {
             Source::Default => {
                 let mut mask = [1];
-                with_default(schema, |view| {
+                with_default(&self.fields[usize::from(field)], |view| {
                     narrow_leaf(leaf, view, Block { start: 0, end: 1 }, &mut mask, negation(is_negated));
                 });
                 if mask == [1] { Fixed::Always } else { Fixed::Never }
             }
-            Source::Column(view) => match leaf {
-                Leaf::Scalar { test, .. } if !matches!(view.validity, Validity::None) => {
-                    let Some(range) = rows.numeric_range(schema.id) else { return Fixed::Open };
-                    match (constant_in(test, range), view.validity) {
-                        // Nulls are neither: only where there are none does it hold for every row.
-                        (Some(value), Validity::All) if value != is_negated => Fixed::Always,
-                        (Some(value), _) if value == is_negated => Fixed::Never,
-                        _ => Fixed::Open,
-                    }
-                }
-                Leaf::Null { .. } => match (view.validity, is_negated) {
-                    (Validity::All, true) | (Validity::None, false) => Fixed::Always,
-                    (Validity::All, false) | (Validity::None, true) => Fixed::Never,
-                    _ => Fixed::Open,
-                },
-                Leaf::Exists { .. } => Fixed::Open,
-                // Also what keeps the kernels off columns that are too short.
-                _ if matches!(view.validity, Validity::None) => Fixed::Never,
-                _ => Fixed::Open,
-            },
+            Source::Column(view) => {
+                let nulls = match view.validity {
+                    Validity::All => Nulls::None,
+                    // Also columns that are too short.
+                    Validity::None => Nulls::All,
+                    _ => Nulls::Some,
+                };
+                known::leaf(leaf, is_negated, nulls, None)
+            }
         }
     }
 
@@ -217,15 +181,10 @@ impl Evaluator<'_> {
             Leaf::Columns { left, comparison, right } => {
                 self.compare_columns(*left, *comparison, *right, block, mask, negate);
             }
-            Leaf::Scalar { field, .. }
-            | Leaf::Moved { field, .. }
-            | Leaf::Json { field, .. }
-            | Leaf::Exists { field, .. }
-            | Leaf::Array { field, .. }
-            | Leaf::Null { field } => match self.columns[usize::from(*field)] {
-                Source::Column(view) => narrow_leaf(leaf, view, block, mask, negate),
-                // Defaults were decided by `fix`.
-                Source::Default => {}
+            _ => match leaf.field().map(|field| self.columns[usize::from(field)]) {
+                Some(Source::Column(view)) => narrow_leaf(leaf, view, block, mask, negate),
+                // Defaults were decided by `fix_leaf`.
+                Some(Source::Default) | None => {}
             },
         }
     }
@@ -303,36 +262,6 @@ fn cell<'a>(view: &ColumnView<'a>, row: usize) -> Option<Cell<'a>> {
 
 fn negation(is_negated: bool) -> u64 {
     if is_negated { u64::MAX } else { 0 }
-}
-
-/// What a test says of every value in a file, given its smallest and largest; `None` when that depends on the value.
-fn constant_in(test: &Condition, (smallest, largest): (f64, f64)) -> Option<bool> {
-    // Beyond 2^53 the statistics and the constants may have been rounded by one step.
-    let below = |value: f64| if value.abs() < (1u64 << 53) as f64 { value } else { value.next_down() };
-    let above = |value: f64| if value.abs() < (1u64 << 53) as f64 { value } else { value.next_up() };
-    match test {
-        Condition::Int { low, high } if low > high => Some(false),
-        Condition::Int { low, high } => {
-            let (low, high) = (*low as f64, *high as f64);
-            if above(largest) < below(low) || below(smallest) > above(high) {
-                return Some(false);
-            }
-            let is_open = |end: f64| end.abs() >= 9.2e18;
-            let is_inside = (below(smallest) >= above(low) || is_open(low) && low < 0.0)
-                && (above(largest) <= below(high) || is_open(high) && high > 0.0);
-            is_inside.then_some(true)
-        }
-        // A NaN lies in no range and in no statistics: only "outside" is certain.
-        Condition::Float { low, high } if largest < *low || smallest > *high => Some(false),
-        Condition::IntIn(set) => match set.members() {
-            [] => Some(false),
-            [first, .., last] if above(largest) < below(*first as f64) || below(smallest) > above(*last as f64) => {
-                Some(false)
-            }
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// A column of one row that holds a field's default.

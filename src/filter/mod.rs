@@ -6,6 +6,7 @@ mod error;
 mod evaluate;
 mod json;
 mod kernels;
+mod known;
 mod lexer;
 mod literal;
 mod parser;
@@ -27,7 +28,7 @@ pub use error::{FilterError, FilterErrorKind};
 pub use path::{JsonPath, JsonScalar};
 pub use plan::{KeyBounds, Plan};
 
-use crate::types::{ColumnView, FieldId, FieldSchema, Zone};
+use crate::types::{ColumnView, FieldId, FieldSchema, Nulls, ValueRange, Zone};
 
 /// What a filter is read with: values of its `{name}`s, the zone of its timestamps.
 #[derive(Clone, Debug, Default)]
@@ -57,9 +58,9 @@ pub trait Rows {
     fn row_count(&self) -> usize;
     /// A column, or `None` when the file is older than the field: every row then holds the field's default (or null).
     fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>>;
-    /// Smallest and largest value of a numeric or timestamp column in this file, when they are known; to skip files.
-    /// Nulls and NaN do not count.
-    fn numeric_range(&self, field: FieldId) -> Option<(f64, f64)> {
+    /// What is known of a column without reading it, to skip files: how many rows are null, between which values the others
+    /// lie. It may be known of more rows than these.
+    fn known(&self, field: FieldId) -> Option<(Nulls, Option<&ValueRange>)> {
         let _ = field;
         None
     }

@@ -8,7 +8,7 @@ use super::condition::Condition;
 use super::error::FilterError;
 use super::planner::{self, Checked};
 use super::predicate::{self, Leaf, Predicate, PredicateId};
-use super::{Rows, Templates, evaluate, parser};
+use super::{Rows, Templates, evaluate, known, parser};
 use crate::types::{Bitmap, CollectionSchema, FieldId, FieldSchema, Keys, Value};
 
 /// A checked filter; a clone shares it.
@@ -86,6 +86,11 @@ impl Plan {
     /// The fields it reads.
     pub fn fields(&self) -> &[FieldSchema] {
         &self.inner.checked.fields
+    }
+
+    /// Whether what is known of the columns says that no row matches; nothing of them is read.
+    pub fn excludes(&self, rows: &dyn Rows) -> bool {
+        known::excludes(&self.inner.checked, rows)
     }
 
     /// The rows that match: bit = 1 where the filter is TRUE (not where it is FALSE or UNKNOWN).

@@ -51,6 +51,19 @@ pub(super) enum Leaf {
 }
 
 impl Leaf {
+    /// The one field it asks about.
+    pub(super) fn field(&self) -> Option<FieldIndex> {
+        match self {
+            Leaf::Columns { .. } => None,
+            Leaf::Scalar { field, .. }
+            | Leaf::Moved { field, .. }
+            | Leaf::Json { field, .. }
+            | Leaf::Exists { field, .. }
+            | Leaf::Array { field, .. }
+            | Leaf::Null { field } => Some(*field),
+        }
+    }
+
     /// What a row costs, in about nanoseconds: cheap parts of an `and` go first.
     pub(super) fn cost(&self) -> u64 {
         match self {

@@ -71,7 +71,7 @@ pub fn count(snapshot: &Snapshot, selection: &Selection) -> Result<u64> {
 
 /// The rows of a file that may match; the filter's bounds on the key cut a sealed file, which is sorted by it.
 fn candidates(snapshot: &Snapshot, rows: &FileRows<'_>, selection: &Selection) -> Result<Option<Range<usize>>> {
-    let Some(row_count) = snapshot.candidate_count(rows, selection) else { return Ok(None) };
+    let Some(row_count) = snapshot.searched_count(rows, selection) else { return Ok(None) };
     let window = match (rows, selection.plan.primary_key_bounds()) {
         (FileRows::Sealed(_), Some(bounds)) => rows_within(&key_column(snapshot, rows)?, row_count, bounds),
         _ => 0..row_count,

@@ -113,7 +113,7 @@ impl<'a> Search<'a> {
     pub fn parts(&self, part_count: usize) -> Parts {
         let rows = (0..self.snapshot.file_count()).map(|file| {
             let rows = self.snapshot.file_rows(file);
-            rows.and_then(|rows| self.snapshot.candidate_count(&rows, &self.options.selection)).unwrap_or(0)
+            rows.and_then(|rows| self.snapshot.searched_count(&rows, &self.options.selection)).unwrap_or(0)
         });
         Parts::new(rows.collect(), self.query_count(), part_count)
     }
@@ -177,7 +177,7 @@ impl<'a> Search<'a> {
         let mut tops = vec![TopK::new(fetch); queries.values.len() / queries.dim];
         for file in 0..self.snapshot.file_count() {
             let Some(rows) = self.snapshot.file_rows(file) else { continue };
-            let Some(candidates) = self.snapshot.candidate_count(&rows, &self.options.selection) else { continue };
+            let Some(candidates) = self.snapshot.searched_count(&rows, &self.options.selection) else { continue };
             self.search_window(file, 0..candidates, queries, &mut tops)?;
         }
         Ok(tops)

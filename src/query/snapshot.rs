@@ -9,8 +9,8 @@ use crate::format::RowSource;
 use crate::format::growing::GrowingRows;
 use crate::shm::attach::{CollectionView, GrowingChunk, SealedFile};
 use crate::types::{
-    Bitmap, ColumnView, Error, ErrorKind, FieldId, FieldSchema, Metric, PartitionId, Result, Timestamp, Validity,
-    Values,
+    Bitmap, ColumnView, Error, ErrorKind, FieldId, FieldSchema, Metric, Nulls, PartitionId, Result, Timestamp,
+    Validity, ValueRange, Values,
 };
 
 /// One collection at one moment.
@@ -94,7 +94,7 @@ impl Snapshot {
     /// The rows of one file that exist in this snapshot and match the selection; `None` when it has none.
     pub fn matching_rows(&self, file: usize, selection: &Selection) -> Option<MatchingRows> {
         let rows = self.file_rows(file)?;
-        let window = 0..self.candidate_count(&rows, selection)?;
+        let window = 0..self.searched_count(&rows, selection)?;
         self.matching_window(&rows, selection, window)
     }
 
@@ -123,6 +123,13 @@ impl Snapshot {
             FileRows::Growing { rows, .. } => rows.insert_timestamps().partition_point(|ts| *ts <= self.timestamp.0),
         };
         (count > 0).then_some(count)
+    }
+
+    /// As [`Snapshot::candidate_count`]; `None` also when the file's statistics say that no row passes the filter.
+    pub(super) fn searched_count(&self, rows: &FileRows<'_>, selection: &Selection) -> Option<usize> {
+        let count = self.candidate_count(rows, selection)?;
+        let is_excluded = selection.plan.excludes(&Window { rows, window: 0..count });
+        (!is_excluded).then_some(count)
     }
 
     /// The rows of a window of one file that exist and match; bit `i` is row `window.start + i`. `None` when there is none.
@@ -261,11 +268,10 @@ impl crate::filter::Rows for Window<'_> {
         self.rows.column(field).map(|column| slice_column(column, &self.window))
     }
 
-    fn numeric_range(&self, field: FieldId) -> Option<(f64, f64)> {
-        match self.rows {
-            FileRows::Sealed(file) => file.table.numeric_range(field),
-            FileRows::Growing { .. } => None,
-        }
+    fn known(&self, field: FieldId) -> Option<(Nulls, Option<&ValueRange>)> {
+        let FileRows::Sealed(file) = self.rows else { return None };
+        let statistics = file.table.statistics(field)?;
+        Some((statistics.nulls(file.table.row_count()), statistics.range.as_ref()))
     }
 }
 

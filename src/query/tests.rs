@@ -280,3 +280,24 @@ fn an_empty_collection_has_no_rows_and_no_hits() {
     let output = OutputRows { snapshot: &snapshot, rows: &[] };
     assert_eq!(output.column(world.field("vector")).data, ColumnData::FloatVector(Vec::new()));
 }
+
+#[test]
+fn files_that_statistics_exclude_are_not_read() {
+    let mut random = Random::new(5);
+    let mut world = World::empty(KeyKind::Int);
+    for first in [0, 100] {
+        world.add_sealed((first..first + 50).map(|key| ModelRow::near(key, key as f32)).collect(), &mut random);
+    }
+    // Whoever reads the second file now finds that all of its rows match.
+    world.overwrite_numbers(1, 7);
+    let snapshot = world.snapshot(world.last_timestamp);
+    let selection = |text: &str| Selection { plan: plan(&world, text), partitions: Vec::new(), ignore_growing: false };
+    for text in ["number == 7", "number in [7, 8] and number < 8", "color == 'red' and 6 < number < 8"] {
+        let selection = selection(text);
+        assert_eq!(count(&snapshot, &selection).unwrap(), 1, "{text}");
+        let options = RetrieveOptions { selection: selection.clone(), offset: 0, limit: None };
+        assert_eq!(retrieve(&snapshot, &options).unwrap().rows.len(), 1, "{text}");
+        assert!(snapshot.matching_rows(1, &selection).is_none(), "{text}");
+    }
+    assert_eq!(count(&snapshot, &selection("number + 0 == 7")).unwrap(), 51, "a file that must be read");
+}

@@ -10,6 +10,7 @@ mod instant;
 mod records;
 pub mod resource_groups;
 mod schema;
+mod statistics;
 mod timestamp;
 
 pub use array::{ArrayRow, Element};
@@ -22,4 +23,5 @@ pub use records::{
     CollectionRecord, DatabaseRecord, FileRecord, FileState, IndexRecord, PartitionRecord, ZONE_PROPERTY, zone_of,
 };
 pub use schema::{CollectionSchema, DataType, FieldSchema, Keys, Metric, Value};
+pub use statistics::{Nulls, Statistics, ValueRange};
 pub use timestamp::Timestamp;

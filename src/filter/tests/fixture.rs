@@ -4,7 +4,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::filter::{FilterError, Plan, Rows, TemplateValue, Templates};
 use crate::types::{
-    ArrayRow, Bitmap, CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Validity, Value, Values,
+    ArrayRow, Bitmap, CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Nulls, Validity, Value, ValueRange,
+    Values,
 };
 
 /// How columns lie in memory.
@@ -59,6 +60,9 @@ pub(super) fn schema() -> CollectionSchema {
         array(114, "af", DataType::Float),
         FieldSchema { default_value: Some(Value::Int(7)), ..field(115, "late", DataType::Int32) },
         field(116, "t", DataType::VarChar),
+        array(118, "ab", DataType::Bool),
+        array(119, "a16", DataType::Int16),
+        array(120, "ad", DataType::Double),
     ];
     fields.push(FieldSchema { is_dynamic: true, ..field(117, "$meta", DataType::Json) });
     CollectionSchema { description: String::new(), fields, enable_dynamic_field: true, version: 1 }
@@ -88,7 +92,7 @@ pub(super) struct Table {
     row_count: usize,
     form: Form,
     columns: Vec<(FieldId, Buffer, Vec<u8>)>,
-    pub(super) ranges: Vec<(FieldId, (f64, f64))>,
+    pub(super) known: Vec<(FieldId, Nulls, Option<ValueRange>)>,
 }
 
 impl Table {
@@ -103,7 +107,7 @@ impl Table {
                 (field.id, buffer(field, &cells, form), flags(&validity, form))
             })
             .collect();
-        Table { row_count: rows.len(), form, columns, ranges: Vec::new() }
+        Table { row_count: rows.len(), form, columns, known: Vec::new() }
     }
 
     /// The rows that match.
@@ -197,8 +201,8 @@ impl Rows for Table {
         Some(ColumnView { values, validity })
     }
 
-    fn numeric_range(&self, field: FieldId) -> Option<(f64, f64)> {
-        self.ranges.iter().find(|(id, _)| *id == field).map(|(_, range)| *range)
+    fn known(&self, field: FieldId) -> Option<(Nulls, Option<&ValueRange>)> {
+        self.known.iter().find(|(id, ..)| *id == field).map(|(_, nulls, range)| (*nulls, range.as_ref()))
     }
 }
 

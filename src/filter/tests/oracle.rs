@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::fixture::{Form, Table, schema};
 use crate::filter::{Plan, Templates};
-use crate::types::FieldId;
+use crate::types::{FieldId, Nulls, ValueRange, Zone};
 
 type Row = Map<String, Json>;
 
@@ -41,6 +41,10 @@ impl Random {
 const INTS: [&str; 5] = ["i8", "i16", "i32", "i64", "id"];
 const FLOATS: [&str; 2] = ["f", "d"];
 const TEXTS: [&str; 2] = ["s", "t"];
+const ARRAYS: [&str; 6] = ["ai", "a16", "at", "af", "ad", "ab"];
+/// With months, days, hours; in microseconds where they have a length of their own.
+const INTERVALS: [(&str, i64); 4] =
+    [("P1D", 86_400_000_000), ("PT36H", 129_600_000_000), ("P1DT1S", 86_401_000_000), ("PT0S", 0)];
 const COMPARISONS: [&str; 6] = ["<", "<=", ">", ">=", "==", "!="];
 const WORDS: [&str; 10] = ["", "a", "ab", "abc", "b", "ba", "äb", "a%", "a_c", "abcabcabc"];
 const PATTERNS: [&str; 10] = ["%", "a%", "%b", "%b%", "_b", "a_c", "abc", "", "a%c", "_%_"];
@@ -66,6 +70,8 @@ enum Expression {
     Exists(Place),
     Length { place: Place, comparison: &'static str, constant: i64 },
     Contains { kind: &'static str, place: Place, constant: Json },
+    WholeArray { name: &'static str, is_negated: bool, list: Vec<Json> },
+    Instant { comparison: &'static str, instant: i64, interval: Option<(&'static str, i64, bool)>, is_reversed: bool },
     Constant(bool),
     Not(Box<Expression>),
     And(Vec<Expression>),
@@ -139,11 +145,32 @@ fn random_row(random: &mut Random, id: usize) -> Row {
     set("ai", json!(ints), random);
     let texts: Vec<&str> = (0..random.below(4)).map(|_| random.pick(&WORDS)).collect();
     set("at", json!(texts), random);
+    for name in ["a16", "af", "ad", "ab"] {
+        let elements: Vec<Json> = (0..random.below(4)).map(|_| random_element(random, name)).collect();
+        set(name, Json::Array(elements), random);
+    }
+    let instant = random_instant(random);
+    set("ts", json!(instant), random);
     let document = random_document(random, 3);
     set("j", document, random);
     set("$meta", json!({ "color": random_document(random, 1), "b2": random_scalar(random) }), random);
     row.insert("id".into(), json!(id as i64 - 4));
     row
+}
+
+/// What an element of an array is, as the column holds it.
+fn random_element(random: &mut Random, name: &str) -> Json {
+    match name {
+        "ai" | "a16" => json!(random_int(random).clamp(-32768, 32767)),
+        "at" => json!(random.pick(&WORDS)),
+        "ab" => json!(random.chance(50)),
+        "af" => json!(f64::from(random_float(random) as f32)),
+        _ => json!(random_float(random)),
+    }
+}
+
+fn random_instant(random: &mut Random) -> i64 {
+    (random.below(9) as i64 - 4) * 43_200_000_000 + random.below(2) as i64
 }
 
 fn random_path(random: &mut Random) -> Place {
@@ -164,13 +191,30 @@ fn random_operands(random: &mut Random) -> (Place, Json) {
         }
         3 => (Place::Column(random.pick(&TEXTS)), json!(random.pick(&WORDS))),
         4 => (Place::Element("ai", random.below(3)), json!(random_int(random))),
-        5 => (Place::Element("at", random.below(3)), json!(random.pick(&WORDS))),
+        5 => {
+            let name = random.pick(&ARRAYS);
+            (Place::Element(name, random.below(3)), random_element(random, name))
+        }
         _ => (random_path(random), random_scalar(random)),
     }
 }
 
 fn random_leaf(random: &mut Random) -> Expression {
-    match random.below(14) {
+    match random.below(16) {
+        14 => {
+            let name = random.pick(&ARRAYS);
+            let list = (0..random.below(4)).map(|_| random_element(random, name)).collect();
+            Expression::WholeArray { name, is_negated: random.chance(40), list }
+        }
+        15 => Expression::Instant {
+            comparison: random.pick(&COMPARISONS),
+            instant: random_instant(random),
+            interval: random.chance(50).then(|| {
+                let (text, length) = random.pick(&INTERVALS);
+                (text, length, random.chance(50))
+            }),
+            is_reversed: random.chance(30),
+        },
         0..4 => {
             let (place, constant) = random_operands(random);
             let comparisons = if constant.is_boolean() { &COMPARISONS[4..] } else { &COMPARISONS[..] };
@@ -194,6 +238,7 @@ fn random_leaf(random: &mut Random) -> Expression {
                 list.push(match &first {
                     _ if matches!(place, Place::Path(_)) => random_scalar(random),
                     Json::String(_) => json!(random.pick(&WORDS)),
+                    Json::Bool(_) => json!(random.chance(50)),
                     Json::Number(number) if number.is_f64() => json!(random_float(random)),
                     _ => json!(random_int(random)),
                 });
@@ -222,13 +267,13 @@ fn random_leaf(random: &mut Random) -> Expression {
             let place = if random.chance(50) {
                 random_path(random)
             } else {
-                Place::Column(random.pick(&["i8", "s", "j", "ai"]))
+                Place::Column(random.pick(&["i8", "s", "j", "ai", "af", "ts"]))
             };
             Expression::Null { place, is_negated: random.chance(50) }
         }
         11 => Expression::Exists(random_path(random)),
         12 => {
-            let place = if random.chance(50) { random_path(random) } else { Place::Column("ai") };
+            let place = if random.chance(50) { random_path(random) } else { Place::Column(random.pick(&ARRAYS)) };
             Expression::Length { place, comparison: random.pick(&COMPARISONS), constant: random.below(4) as i64 }
         }
         _ => random_contains(random),
@@ -236,7 +281,11 @@ fn random_leaf(random: &mut Random) -> Expression {
 }
 
 fn random_range(random: &mut Random) -> Expression {
-    let (place, low, high) = match random.below(4) {
+    let (place, low, high) = match random.below(5) {
+        4 => {
+            let name = random.pick(&ARRAYS[..5]);
+            (Place::Element(name, random.below(2)), random_element(random, name), random_element(random, name))
+        }
         0 => (Place::Column(random.pick(&INTS)), json!(random_int(random)), json!(random_int(random))),
         1 => (Place::Column(random.pick(&FLOATS)), json!(random_float(random)), json!(random_int(random))),
         2 => (Place::Column(random.pick(&TEXTS)), json!(random.pick(&WORDS)), json!(random.pick(&WORDS))),
@@ -252,7 +301,14 @@ fn random_range(random: &mut Random) -> Expression {
 fn random_arithmetic(random: &mut Random) -> Expression {
     let comparison = random.pick(&COMPARISONS);
     let nonzero = 1 + random.below(4) as i64;
-    match random.below(3) {
+    match random.below(4) {
+        3 => Expression::Arithmetic {
+            place: Place::Element(random.pick(&["ai", "a16"]), random.below(2)),
+            operator: random.pick(&["+", "-", "*", "/", "%", "&", "|", "^"]),
+            operand: json!(nonzero),
+            comparison,
+            constant: json!(random_int(random)),
+        },
         0 => Expression::Arithmetic {
             place: Place::Column(random.pick(&INTS)),
             operator: random.pick(&["+", "-", "*", "/", "%", "&", "|", "^"]),
@@ -279,10 +335,16 @@ fn random_arithmetic(random: &mut Random) -> Expression {
 
 fn random_contains(random: &mut Random) -> Expression {
     let kind = random.pick(&["contains", "contains_all", "contains_any"]);
-    let (place, element): (Place, fn(&mut Random) -> Json) = match random.below(3) {
-        0 => (Place::Column("ai"), |random| json!(random_int(random))),
-        1 => (Place::Column("at"), |random| json!(random.pick(&WORDS))),
-        _ => (random_path(random), random_scalar),
+    let (place, name) = match random.below(3) {
+        0 => (random_path(random), None),
+        _ => {
+            let name = random.pick(&ARRAYS);
+            (Place::Column(name), Some(name))
+        }
+    };
+    let element = |random: &mut Random| match name {
+        Some(name) => random_element(random, name),
+        None => random_scalar(random),
     };
     let constant = if kind == "contains" {
         element(random)
@@ -383,6 +445,20 @@ fn text(expression: &Expression) -> String {
             let family = if matches!(place, Place::Path(_)) { "json" } else { "array" };
             format!("{family}_{kind}({}, {})", place_text(place), constant_text(constant))
         }
+        Expression::WholeArray { name, is_negated, list } => {
+            format!("{name} {} {}", if *is_negated { "!=" } else { "==" }, constant_text(&Json::Array(list.clone())))
+        }
+        Expression::Instant { comparison, instant, interval, is_reversed } => {
+            let instant = format!("ISO '{}'", Zone::UTC.show(*instant));
+            let column = match interval {
+                None => "ts".to_string(),
+                Some((text, _, is_added)) => format!("ts {} INTERVAL '{text}'", if *is_added { "+" } else { "-" }),
+            };
+            match is_reversed {
+                true => format!("{instant} {} {column}", mirrored(comparison)),
+                false => format!("{column} {comparison} {instant}"),
+            }
+        }
         Expression::Constant(value) => value.to_string(),
         Expression::Not(child) => format!("not ({})", text(child)),
         Expression::And(children) => chain(children, " and "),
@@ -442,7 +518,7 @@ fn value<'a>(row: &'a Row, place: &Place) -> Option<&'a Json> {
 /// A constant as the column holds it: `Float` columns have less precision.
 fn stored(place: &Place, constant: &Json) -> Json {
     match (place, constant.as_f64()) {
-        (Place::Column("f"), Some(value)) => json!(f64::from(value as f32)),
+        (Place::Column("f") | Place::Element("af", _), Some(value)) => json!(f64::from(value as f32)),
         _ => constant.clone(),
     }
 }
@@ -545,6 +621,15 @@ fn evaluate(row: &Row, expression: &Expression) -> Option<bool> {
                 _ => contains(values, constant),
             })
         }
+        Expression::WholeArray { name, is_negated, list } => {
+            let values = row.get(*name)?.as_array()?;
+            let is_equal = |(left, right)| order(left, right) == Some(Ordering::Equal);
+            Some((values.len() == list.len() && values.iter().zip(list).all(is_equal)) ^ is_negated)
+        }
+        Expression::Instant { comparison, instant, interval, .. } => {
+            let moved = interval.map_or(0, |(_, length, is_added)| if is_added { length } else { -length });
+            compare(&json!(row.get("ts")?.as_i64()? + moved), comparison, &json!(instant))
+        }
         Expression::Constant(value) => Some(*value),
         Expression::Not(child) => evaluate(row, child).map(|value| !value),
         Expression::And(children) => {
@@ -558,16 +643,41 @@ fn evaluate(row: &Row, expression: &Expression) -> Option<bool> {
     }
 }
 
-/// Smallest and largest of a numeric column, as a file's statistics have them.
-fn ranges(rows: &[Row]) -> Vec<(FieldId, (f64, f64))> {
+/// What a file's statistics say of its columns; of some it says nothing.
+fn known(rows: &[Row], random: &mut Random) -> Vec<(FieldId, Nulls, Option<ValueRange>)> {
     let schema = schema();
-    let of = |name: &str| {
-        let values = rows.iter().filter_map(|row| row.get(name)?.as_f64());
-        let range =
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        (range.0 <= range.1).then(|| (schema.field(name).unwrap().id, range))
-    };
-    INTS.iter().chain(&FLOATS).filter_map(|name| of(name)).collect()
+    let mut known = Vec::new();
+    for name in INTS.iter().chain(&FLOATS).chain(&TEXTS).chain(&["b", "ts", "j", "ai"]) {
+        if random.chance(20) {
+            continue;
+        }
+        let values: Vec<&Json> =
+            rows.iter().filter_map(|row| row.get(*name)).filter(|value| !value.is_null()).collect();
+        let nulls = match values.len() {
+            count if count == rows.len() => Nulls::None,
+            0 => Nulls::All,
+            _ => Nulls::Some,
+        };
+        let ints = || values.iter().filter_map(|value| value.as_i64().or(value.as_bool().map(i64::from)));
+        let floats = || values.iter().filter_map(|value| value.as_f64());
+        let texts = || values.iter().filter_map(|value| value.as_str().map(str::to_owned));
+        let range = match *name {
+            "j" | "ai" => None,
+            "s" | "t" => texts().min().zip(texts().max()).map(|(min, max)| ValueRange::Texts {
+                // As long strings are cut.
+                min: if random.chance(50) { min } else { min.chars().take(1).collect() },
+                max: if random.chance(50) { max } else { format!("{max}~") },
+            }),
+            "f" | "d" => {
+                let (min, max) = floats()
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)));
+                (min <= max).then_some(ValueRange::Floats { min, max })
+            }
+            _ => ints().min().zip(ints().max()).map(|(min, max)| ValueRange::Integers { min, max }),
+        };
+        known.push((schema.field(name).unwrap().id, nulls, range));
+    }
+    known
 }
 
 fn run_case(seed: u64) {
@@ -581,7 +691,7 @@ fn run_case(seed: u64) {
     let form = if random.chance(50) { Form::Growing } else { Form::Sealed(random.below(17)) };
     let mut table = Table::new(&schema(), &rows, form, &[]);
     if random.chance(50) {
-        table.ranges = ranges(&rows);
+        table.known = known(&rows, &mut random);
     }
     let repeats = if row_count > 1_000 { 3 } else { 20 };
     for _ in 0..repeats {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::fixture::{Form, Table, plan, rows, schema, templates};
 use crate::filter::{Plan, Rows, TemplateValue};
-use crate::types::{ColumnView, FieldSchema};
+use crate::types::{ColumnView, FieldSchema, Nulls, ValueRange};
 
 fn table(form: Form) -> Table {
     let rows = rows(json!([
@@ -309,8 +309,18 @@ fn templates_stand_for_constants() {
 #[test]
 fn statistics_decide_whole_files_only_where_that_is_sound() {
     let mut table = table(Form::Growing);
-    let id = schema().field("i8").unwrap().id;
-    table.ranges = vec![(id, (-1.0, 127.0)), (schema().field("f").unwrap().id, (-1.5, 3.0))];
+    let id = |name: &str| schema().field(name).unwrap().id;
+    let texts = |min: &str, max: &str| ValueRange::Texts { min: min.to_owned(), max: max.to_owned() };
+    table.known = vec![
+        (id("i8"), Nulls::Some, Some(ValueRange::Integers { min: -1, max: 127 })),
+        (id("f"), Nulls::Some, Some(ValueRange::Floats { min: -1.5, max: 3.0 })),
+        (id("s"), Nulls::Some, Some(texts("", "banana"))),
+        (id("id"), Nulls::None, Some(ValueRange::Integers { min: 0, max: 3 })),
+        (id("d"), Nulls::All, None),
+        (id("b"), Nulls::None, Some(ValueRange::Integers { min: 1, max: 1 })),
+        (id("t"), Nulls::Some, Some(texts("x", "y"))),
+        (id("ai"), Nulls::All, None),
+    ];
     for (text, expected) in [
         ("i8 < 200", &[0, 1, 3][..]),
         ("not (i8 < 200)", &[]),
@@ -321,8 +331,66 @@ fn statistics_decide_whole_files_only_where_that_is_sound() {
         ("f > 3", &[]),
         ("not (f > 3)", &[0, 1, 3]),
         ("f <= 3.0", &[0, 1, 3]),
+        ("id >= 0", &[0, 1, 2, 3]),
+        ("s > 'banana'", &[]),
+        ("s <= ''", &[3]),
+        ("s < ''", &[]),
+        ("s == 'cherry'", &[]),
+        ("s != 'cherry'", &[0, 1, 3]),
+        ("s in ['c', 'd']", &[]),
+        ("s like 'c%'", &[]),
+        ("s like 'ban%'", &[1]),
+        // What is known differs from what the columns hold: who looks at them finds other rows.
+        ("d == 0.1", &[]),
+        ("not (d == 0.1)", &[]),
+        ("d is null", &[0, 1, 2, 3]),
+        ("b == false", &[]),
+        ("b == true", &[0, 1, 2, 3]),
+        ("t == 'apple'", &[]),
+        ("t == 'apple' or i8 == 1", &[0]),
+        ("t in ['apple', 'banana']", &[]),
+        ("array_length(ai) > 0", &[]),
     ] {
         let found: Vec<usize> = table.matches(&plan(text).unwrap()).iter_ones().collect();
         assert_eq!(found, expected, "{text}");
     }
+}
+
+/// Counts how often a column is asked for.
+struct Counting {
+    table: Table,
+    asked: std::cell::Cell<usize>,
+}
+
+impl Rows for Counting {
+    fn row_count(&self) -> usize {
+        self.table.row_count()
+    }
+
+    fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+        self.asked.set(self.asked.get() + 1);
+        self.table.column(field)
+    }
+
+    fn known(&self, field: crate::types::FieldId) -> Option<(Nulls, Option<&ValueRange>)> {
+        self.table.known(field)
+    }
+}
+
+#[test]
+fn what_statistics_decide_is_not_read() {
+    let mut table = table(Form::Growing);
+    let id = schema().field("i8").unwrap().id;
+    table.known = vec![(id, Nulls::None, Some(ValueRange::Integers { min: -1, max: 127 }))];
+    let rows = Counting { table, asked: std::cell::Cell::new(0) };
+    for (text, is_excluded) in
+        [("i8 > 200", true), ("i8 > 200 and j['a'] == 1", true), ("i8 < 200", false), ("i8 < 200 or s == 'a'", false)]
+    {
+        let plan = plan(text).unwrap();
+        assert_eq!(plan.excludes(&rows), is_excluded, "{text}");
+        assert_eq!(plan.evaluate(&rows).count_ones(), if is_excluded { 0 } else { 4 }, "{text}");
+        assert_eq!(rows.asked.get(), 0, "{text}");
+    }
+    assert_eq!(plan("i8 > 100").unwrap().evaluate(&rows).count_ones(), 1);
+    assert_eq!(rows.asked.get(), 1);
 }

@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 
 use super::body::{BitPacker, BodyPlan, BodyWriter};
-use super::stats::{ColumnStats, Number, RangeBuilder};
+use super::stats::{Number, RangeBuilder, TextRangeBuilder};
 use crate::format::{RowRef, RowSource};
-use crate::types::{ColumnView, DataType, FieldSchema, Validity, Value, Values};
+use crate::types::{ColumnView, DataType, FieldSchema, Statistics, Validity, Value, ValueRange, Values};
 
 /// Offsets are made and written this many at a time.
 const OFFSETS_AT_ONCE: usize = 4096;
@@ -114,7 +114,7 @@ impl<'a> ColumnWriter<'a> {
     ///
     /// # Errors
     /// Those of the disk; damaged text; keys that do not ascend.
-    pub fn write<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<ColumnStats> {
+    pub fn write<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<Statistics> {
         let null_count = self.validity.as_ref().map_or(0, BitPacker::zeros);
         if let Some(validity) = &self.validity {
             body.write(validity.bytes())?;
@@ -124,7 +124,7 @@ impl<'a> ColumnWriter<'a> {
             body.end_buffer()?; // The elements' validity: none is null.
         }
         let range = match self.field.data_type {
-            DataType::Bool => self.write_bools(body).map(|()| None),
+            DataType::Bool => self.write_bools(body),
             DataType::Int8 => self.write_numbers(body, Values::as_int8),
             DataType::Int16 => self.write_numbers(body, Values::as_int16),
             DataType::Int32 => self.write_numbers(body, Values::as_int32),
@@ -133,7 +133,7 @@ impl<'a> ColumnWriter<'a> {
             DataType::Double => self.write_numbers(body, Values::as_double),
             DataType::VarChar | DataType::Json | DataType::Array | DataType::SparseFloatVector => {
                 self.write_offsets(body)?;
-                self.write_text(body).map(|()| None)
+                self.write_text(body)
             }
             DataType::FloatVector
             | DataType::BinaryVector
@@ -142,7 +142,7 @@ impl<'a> ColumnWriter<'a> {
             | DataType::Int8Vector => self.write_vectors(body).map(|()| None),
         }?;
         body.end_buffer()?;
-        Ok(ColumnStats { null_count: null_count as u64, range })
+        Ok(Statistics { null_count: null_count as u64, range })
     }
 
     /// A row whose source is older than the field holds the default, else null.
@@ -181,7 +181,7 @@ impl<'a> ColumnWriter<'a> {
         &self,
         body: &mut BodyWriter<'_, W>,
         slice_of: impl Fn(Values<'a>) -> Option<&'a [T]>,
-    ) -> io::Result<Option<super::stats::Range>> {
+    ) -> io::Result<Option<ValueRange>> {
         let fill = [T::from_default(self.field.default_value.as_ref())];
         let slices = self.sources(slice_of)?;
         let mut range = RangeBuilder::default();
@@ -213,7 +213,7 @@ impl<'a> ColumnWriter<'a> {
         self.validity.as_ref().is_none_or(|validity| validity.is_set(place))
     }
 
-    fn write_bools<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<()> {
+    fn write_bools<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<Option<ValueRange>> {
         let is_bool = |values: Values<'a>| match values {
             Values::BoolBits { .. } | Values::BoolBytes(_) => Some(()),
             _ => None,
@@ -221,12 +221,20 @@ impl<'a> ColumnWriter<'a> {
         self.sources(is_bool)?;
         let fill = matches!(self.field.default_value, Some(Value::Bool(true)));
         let mut bits = BitPacker::new(self.order.len());
+        let mut range = RangeBuilder::default();
         for run in runs(self.order) {
             let view = &self.views[run.source];
             let value = |row| view.as_ref().map_or(fill, |view| view.bool(row));
-            (run.start..run.start + run.count).for_each(|row| bits.push(value(row)));
+            for index in 0..run.count {
+                let value = value(run.start + index);
+                bits.push(value);
+                if self.is_valid(run.place + index) {
+                    range.see(&[i8::from(value)], |_| true);
+                }
+            }
         }
-        body.write(bits.bytes())
+        body.write(bits.bytes())?;
+        Ok(range.finish())
     }
 
     fn write_vectors<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<()> {
@@ -304,29 +312,37 @@ impl<'a> ColumnWriter<'a> {
         body.end_buffer()
     }
 
-    fn write_text<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<()> {
+    fn write_text<W: Write>(&self, body: &mut BodyWriter<'_, W>) -> io::Result<Option<ValueRange>> {
+        let is_string = self.field.data_type == DataType::VarChar;
+        let mut range = TextRangeBuilder::default();
         let mut last: Option<&[u8]> = None;
         for run in self.texts()? {
             let TextRun { run, offsets, text } = run?;
             if offsets.is_empty() {
                 (0..run.count).try_for_each(|_| body.write(text))?;
+                if is_string && (run.place..run.place + run.count).any(|place| self.is_valid(place)) {
+                    range.see(text);
+                }
                 continue;
             }
-            if self.field.data_type == DataType::VarChar && !are_strings(offsets, text) {
+            if is_string && !are_strings(offsets, text) {
                 return Err(self.invalid("has text that is not UTF-8 in a source"));
             }
-            if self.field.is_primary {
-                for row in offsets.windows(2) {
-                    let key = &text[(row[0] - offsets[0]) as usize..(row[1] - offsets[0]) as usize];
-                    if last.is_some_and(|last| last > key) {
+            for (index, row) in offsets.windows(2).enumerate().filter(|_| is_string) {
+                let value = &text[(row[0] - offsets[0]) as usize..(row[1] - offsets[0]) as usize];
+                if self.is_valid(run.place + index) {
+                    range.see(value);
+                }
+                if self.field.is_primary {
+                    if last.is_some_and(|last| last > value) {
                         return Err(self.invalid("is not in ascending order"));
                     }
-                    last = Some(key);
+                    last = Some(value);
                 }
             }
             body.write(text)?;
         }
-        Ok(())
+        Ok(range.finish())
     }
 
     fn invalid(&self, what: &str) -> io::Error {

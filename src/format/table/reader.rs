@@ -1,13 +1,13 @@
 //! Reading a table file in place: footer and record batch header are parsed, the columns are slices of the map.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::columns::{FileColumn, FilePlaces, Span};
 use super::find::{IntegerKeys, TextKeys, find};
-use super::stats::FileStats;
 use crate::format::{FormatError, RowSource};
 use crate::sys::map::SharedMap;
-use crate::types::{ColumnView, FieldId, FieldSchema, Keys, Values};
+use crate::types::{ColumnView, FieldId, FieldSchema, Keys, Statistics, Values};
 
 /// A mapped table file.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct TableFile {
     timestamps: Span,
     primary: FieldId,
     columns: Vec<FileColumn>,
-    stats: FileStats,
+    stats: HashMap<FieldId, Statistics>,
 }
 
 impl TableFile {
@@ -28,6 +28,7 @@ impl TableFile {
     /// When the bytes are no table file of ours.
     pub fn open(map: Arc<SharedMap>) -> Result<TableFile, FormatError> {
         let FilePlaces { row_count, timestamps, primary, columns, stats } = FilePlaces::read(&map)?;
+        let stats = stats.into_iter().filter_map(|(id, stats)| Some((FieldId(id.parse().ok()?), stats))).collect();
         Ok(TableFile { map, row_count, timestamps, primary, columns, stats })
     }
 
@@ -46,14 +47,9 @@ impl TableFile {
         }
     }
 
-    /// Smallest and largest value of a numeric column, when the file says so.
-    pub fn numeric_range(&self, field: FieldId) -> Option<(f64, f64)> {
-        self.stats.get(&field.to_string())?.range.map(super::stats::Range::as_floats)
-    }
-
-    /// Rows of a column that are null.
-    pub fn null_count(&self, field: FieldId) -> Option<u64> {
-        self.stats.get(&field.to_string()).map(|stats| stats.null_count)
+    /// What the file says about a column.
+    pub fn statistics(&self, field: FieldId) -> Option<&Statistics> {
+        self.stats.get(&field)
     }
 
     /// The file's bytes.

@@ -2,52 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::types::Value;
+use crate::types::{Statistics, Value, ValueRange};
 
 /// Of all columns: field id to statistics. JSON's keys are strings.
-pub(super) type FileStats = BTreeMap<String, ColumnStats>;
+pub(super) type FileStats = BTreeMap<String, Statistics>;
 
-/// Of one column.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct ColumnStats {
-    /// Rows that are null.
-    pub null_count: u64,
-    /// Smallest and largest value that is not null; `None` for columns without numbers, for no values, and when a value
-    /// is not finite (JSON has no such numbers).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range: Option<Range>,
-}
-
-/// Both ends of a range of values.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Range {
-    /// Integers keep all their digits.
-    Integers { min: i64, max: i64 },
-    /// Floats.
-    Floats { min: f64, max: f64 },
-}
-
-impl Range {
-    /// Widened to the neighbouring floats where an integer has none of its own: no value may fall outside.
-    pub fn as_floats(self) -> (f64, f64) {
-        match self {
-            Range::Floats { min, max } => (min, max),
-            Range::Integers { min, max } => {
-                let (mut low, mut high) = (min as f64, max as f64);
-                if low as i128 > i128::from(min) {
-                    low = low.next_down();
-                }
-                if (high as i128) < i128::from(max) {
-                    high = high.next_up();
-                }
-                (low, high)
-            }
-        }
-    }
-}
+/// Ends of strings are cut to this: all statistics are read when a file is opened.
+const TEXT_BYTES_MAX: usize = 64;
 
 /// A number of a column.
 pub(super) trait Number: bytemuck::Pod + PartialOrd {
@@ -55,7 +16,7 @@ pub(super) trait Number: bytemuck::Pod + PartialOrd {
     fn from_default(value: Option<&Value>) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
-    fn range(min: Self, max: Self) -> Range;
+    fn range(min: Self, max: Self) -> ValueRange;
 }
 
 macro_rules! number {
@@ -73,8 +34,8 @@ macro_rules! number {
                 $is_finite(self as f64)
             }
 
-            fn range(min: $native, max: $native) -> Range {
-                Range::$kind { min: min.into(), max: max.into() }
+            fn range(min: $native, max: $native) -> ValueRange {
+                ValueRange::$kind { min: min.into(), max: max.into() }
             }
         }
     )*};
@@ -107,7 +68,74 @@ impl<T: Number> RangeBuilder<T> {
         }
     }
 
-    pub fn finish(self) -> Option<Range> {
+    pub fn finish(self) -> Option<ValueRange> {
         self.range.filter(|_| self.is_finite).map(|(min, max)| T::range(min, max))
+    }
+}
+
+/// Smallest and largest of the strings seen, by their bytes.
+#[derive(Default)]
+pub(super) struct TextRangeBuilder<'a> {
+    range: Option<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> TextRangeBuilder<'a> {
+    pub fn see(&mut self, text: &'a [u8]) {
+        self.range = Some(match self.range {
+            None => (text, text),
+            Some((min, max)) if text < min => (text, max),
+            Some((min, max)) if text > max => (min, text),
+            range => return self.range = range,
+        });
+    }
+
+    /// `None` also when the largest string, once it is cut, has no successor.
+    pub fn finish(self) -> Option<ValueRange> {
+        let (min, max) = self.range?;
+        let (min, max) = (std::str::from_utf8(min).ok()?, std::str::from_utf8(max).ok()?);
+        Some(ValueRange::Texts { min: cut(min).to_owned(), max: upper_end(max)? })
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// A string that nothing beginning with the cut text is above.
+fn upper_end(text: &str) -> Option<String> {
+    let mut end = cut(text).to_owned();
+    if end.len() == text.len() {
+        return Some(end);
+    }
+    while let Some(last) = end.pop() {
+        // Surrogates are no characters: behind U+D7FF comes U+E000.
+        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(last as u32 + 1) };
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_strings_are_cut_outwards() {
+        let range = |texts: &[&str]| {
+            let mut builder = TextRangeBuilder::default();
+            texts.iter().for_each(|text| builder.see(text.as_bytes()));
+            builder.finish()
+        };
+        let texts = |min: &str, max: &str| Some(ValueRange::Texts { min: min.to_owned(), max: max.to_owned() });
+        assert_eq!(range(&[]), None);
+        assert_eq!(range(&["b", "", "ab"]), texts("", "b"));
+        let long = "x".repeat(100);
+        assert_eq!(range(&[&long]), texts(&"x".repeat(64), &format!("{}y", "x".repeat(63))));
+        let wide = "\u{d7ff}".repeat(30);
+        assert_eq!(range(&["a", &wide]), texts("a", &format!("{}\u{e000}", "\u{d7ff}".repeat(20))));
+        assert_eq!(range(&[&"\u{10ffff}".repeat(17)]), None);
     }
 }

@@ -9,7 +9,9 @@ use super::*;
 use crate::format::growing::{ChunkCapacity, GrowingWriter};
 use crate::format::samples::{Cell, Random, batch, batch_row, field, fresh_map, map_of, row_of, schema};
 use crate::format::{RowRef, RowSource};
-use crate::types::{Batch, CollectionSchema, ColumnData, DataType, FieldId, FieldSchema, Keys, Timestamp, Value};
+use crate::types::{
+    Batch, CollectionSchema, ColumnData, DataType, FieldId, FieldSchema, Keys, Timestamp, Value, ValueRange,
+};
 
 fn growing(schema: &CollectionSchema, batch: &Batch, timestamp: u64) -> GrowingWriter {
     let capacity = ChunkCapacity::for_batch(schema, batch, 0, batch.row_count, 0);
@@ -152,7 +154,7 @@ fn read_everything(schema: &CollectionSchema, bytes: &[u8]) {
     let Ok(file) = TableFile::open(map_of(bytes)) else { return };
     (0..file.row_count().min(1000)).for_each(|row| drop(row_of(schema, &file, row)));
     file.find_keys(&Keys::Text((0..40).map(|key| format!("{key}")).collect()), &mut |_, _| {});
-    let _ = file.numeric_range(FieldId(200));
+    let _ = file.statistics(FieldId(200));
     let order = sort_rows(schema, &[&file], &|_| true);
     let _ = write_table(&mut Vec::new(), schema, &[&file], &order);
 }
@@ -188,7 +190,10 @@ fn arrow_reads_the_file_and_vectors_begin_at_a_cache_line() {
         let view = file.column(field).unwrap();
         let nulls = (0..100).filter(|row| !view.validity.is_valid(*row)).count();
         assert_eq!(column.null_count(), nulls, "{}", field.name);
-        assert_eq!(file.null_count(field.id), Some(nulls as u64), "{}", field.name);
+        let statistics = file.statistics(field.id).unwrap();
+        assert_eq!(statistics.null_count, nulls as u64, "{}", field.name);
+        let is_ranged = matches!(field.data_type as i32, 1..=21 | 26);
+        assert_eq!(statistics.range.is_some(), is_ranged && nulls < 100, "{}", field.name);
     }
 }
 
@@ -201,7 +206,7 @@ fn an_empty_file_is_a_file() {
     assert_eq!(file.row_count(), 0);
     assert!(schema.fields.iter().all(|field| file.column(field).is_some()));
     file.find_keys(&Keys::Text(vec![String::new()]), &mut |_, _| panic!("a row of an empty file"));
-    assert_eq!(file.numeric_range(FieldId(200)), None);
+    assert!(schema.fields.iter().all(|field| file.statistics(field.id).is_some_and(|known| known.range.is_none())));
 }
 
 #[test]
@@ -248,15 +253,13 @@ fn rows_out_of_order_are_refused() {
 }
 
 #[test]
-fn ranges_hold_every_value_also_where_floats_have_gaps() {
+fn ranges_of_integers_keep_every_digit() {
     let schema = CollectionSchema { fields: schema(DataType::Int64).fields[..1].to_vec(), ..schema(DataType::Int64) };
     let mut rows = batch(&schema, 3, 1);
     let (low, high) = (-(1i64 << 60) - 1, (1i64 << 60) + 1);
     rows.columns[0].data = ColumnData::Int64(vec![low, 0, high]);
     let file = table(&schema, &[&growing(&schema, &rows, 5).file().rows(3)], &|_| true);
-    let (min, max) = file.numeric_range(FieldId(100)).unwrap();
-    assert!((min as i128) <= i128::from(low) && (max as i128) >= i128::from(high), "{min} {max}");
-    assert!(min > -1.2e18 && max < 1.2e18);
+    assert_eq!(file.statistics(FieldId(100)).unwrap().range, Some(ValueRange::Integers { min: low, max: high }));
 }
 
 #[test]
@@ -266,6 +269,6 @@ fn no_range_is_told_of_values_that_are_not_finite() {
     let float = schema.fields.iter().position(|field| field.data_type == DataType::Float).unwrap();
     rows.columns[float].data = ColumnData::Float(vec![1.0, f32::NAN, 2.0]);
     let file = table(&schema, &[&growing(&schema, &rows, 5).file().rows(3)], &|_| true);
-    assert_eq!(file.numeric_range(schema.fields[float].id), None);
-    assert!(file.numeric_range(FieldId(100)).is_some());
+    assert_eq!(file.statistics(schema.fields[float].id).unwrap().range, None);
+    assert!(file.statistics(FieldId(100)).unwrap().range.is_some());
 }
