@@ -98,7 +98,9 @@ impl<'a> TextRangeBuilder<'a> {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+    let ends = text.char_indices().map(|(at, character)| at + character.len_utf8());
+    let end = ends.take_while(|end| *end <= TEXT_BYTES_MAX).last().unwrap_or(0);
+    &text[..end]
 }
 
 /// A string that nothing beginning with the cut text is above.
