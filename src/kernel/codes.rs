@@ -16,8 +16,13 @@ pub const NEIGHBOURS: usize = 32;
 pub const CODE_DIM_STEP: usize = 32;
 /// Bytes of one chunk, of codes and of look-up tables alike.
 pub(super) const CHUNK_BYTES: usize = 64;
-/// Chunks whose sums cannot overflow 16 bits: two groups of at most 255 per chunk and lane.
-pub(super) const CHUNKS_PER_FLUSH: usize = 128;
+/// Most bits per dimension of a neighbour's code.
+pub const CODE_PLANES_MAX: usize = 4;
+
+/// Chunks whose sums cannot overflow 16 bits: two groups of at most 255 per chunk and lane, weighed by the planes.
+pub(super) fn chunks_per_flush(planes: usize) -> usize {
+    128 / ((1 << planes) - 1)
+}
 
 /// The kernels over codes that this CPU can run.
 #[derive(Clone, Copy, Debug)]
@@ -38,25 +43,44 @@ enum Level {
 /// The codes and factors of the 32 neighbours of one vertex, as they lie in memory; no alignment is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct NeighbourCodes<'a> {
-    /// `code_dim * 4` bytes in FastScan layout.
+    /// 1 to [`CODE_PLANES_MAX`] planes of bits, the weightiest first; each `code_dim * 4` bytes in FastScan layout.
     pub codes: &'a [u8],
-    /// 32 little-endian `f32`: what is added.
-    pub addends: &'a [u8; NEIGHBOURS * 4],
-    /// 32 little-endian `f32`: what the estimated product is multiplied with.
-    pub factors: &'a [u8; NEIGHBOURS * 4],
+    /// 32 little-endian `u16`: what is added, in steps from `addend_low`.
+    pub addends: &'a [u8; NEIGHBOURS * 2],
+    /// What the estimated product is multiplied with, in steps.
+    pub factors: &'a [u8; NEIGHBOURS],
+    /// The least addend.
+    pub addend_low: f32,
+    /// One step of the addends.
+    pub addend_step: f32,
+    /// One step of the factors.
+    pub factor_step: f32,
 }
 
-/// What a query brings to an estimate: `base + addend - factor * (scale * sum + offset)`, `sum` over the table entries.
+/// What a query brings to an estimate: `base + addend - factor * (scale * sum + offset * (2^planes - 1))`, `sum` over the table
+/// entries of every plane, each plane weighing twice the next.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryTable<'a> {
     /// `code_dim * 4` bytes: 16 entries per group of four dimensions.
     pub entries: &'a [u8],
     /// Of the sum of entries.
     pub scale: f32,
-    /// Of the sum of entries.
+    /// Of the sum of entries of one plane.
     pub offset: f32,
     /// Squared distance of query and vertex.
     pub base: f32,
+}
+
+/// An estimate as the kernels take it, checked: whole chunks and as many planes as there may be.
+#[derive(Clone, Copy)]
+pub(super) struct Estimate<'a> {
+    pub neighbours: NeighbourCodes<'a>,
+    pub entries: &'a [u8],
+    pub planes: usize,
+    pub scale: f32,
+    pub offset: f32,
+    pub base: f32,
+    pub bound: f32,
 }
 
 impl CodeKernels {
@@ -108,7 +132,7 @@ impl CodeKernels {
     /// Estimates the squared distances of a query to 32 neighbours; the bits of the result tell which are below `bound`.
     ///
     /// # Panics
-    /// When codes and table differ in length or are no whole chunks.
+    /// When the table is no whole chunks, or the codes are not 1 to [`CODE_PLANES_MAX`] times as long.
     #[inline]
     pub fn estimate(
         self,
@@ -117,16 +141,27 @@ impl CodeKernels {
         bound: f32,
         out: &mut [f32; 32],
     ) -> u32 {
-        let is_whole = neighbours.codes.len().is_multiple_of(CHUNK_BYTES);
-        assert!(is_whole && neighbours.codes.len() == table.entries.len());
+        let plane_bytes = table.entries.len();
+        assert!(plane_bytes > 0 && plane_bytes.is_multiple_of(CHUNK_BYTES));
+        let planes = neighbours.codes.len() / plane_bytes;
+        assert!((1..=CODE_PLANES_MAX).contains(&planes) && neighbours.codes.len() == planes * plane_bytes);
+        let estimate = Estimate {
+            neighbours,
+            entries: table.entries,
+            planes,
+            scale: table.scale,
+            offset: table.offset * ((1 << planes) - 1) as f32,
+            base: table.base + neighbours.addend_low,
+            bound,
+        };
         match self.level {
-            Level::Scalar => estimate_scalar(neighbours, table, bound, out),
+            Level::Scalar => estimate_scalar(&estimate, out),
             // SAFETY: the token proves the CPU's features; the lengths were checked.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(_) => unsafe { codes_avx2::estimate(neighbours, table, bound, out) },
+            Level::Avx2(_) => unsafe { codes_avx2::estimate(&estimate, out) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => unsafe { codes_avx512::estimate(neighbours, table, bound, out) },
+            Level::Avx512(_) => unsafe { codes_avx512::estimate(&estimate, out) },
         }
     }
 
@@ -160,28 +195,28 @@ fn available() -> Vec<Level> {
     levels
 }
 
-fn estimate_scalar(neighbours: NeighbourCodes<'_>, table: QueryTable<'_>, bound: f32, out: &mut [f32; 32]) -> u32 {
+fn estimate_scalar(estimate: &Estimate<'_>, out: &mut [f32; 32]) -> u32 {
+    let neighbours = &estimate.neighbours;
     let mut sums = [0u32; NEIGHBOURS];
-    for (codes, entries) in neighbours.codes.chunks_exact(16).zip(table.entries.chunks_exact(16)) {
-        for (index, code) in codes.iter().enumerate() {
-            sums[index] += u32::from(entries[usize::from(code & 15)]);
-            sums[index + 16] += u32::from(entries[usize::from(code >> 4)]);
+    for plane in neighbours.codes.chunks_exact(estimate.entries.len()) {
+        sums.iter_mut().for_each(|sum| *sum *= 2);
+        for (codes, entries) in plane.chunks_exact(16).zip(estimate.entries.chunks_exact(16)) {
+            for (index, code) in codes.iter().enumerate() {
+                sums[index] += u32::from(entries[usize::from(code & 15)]);
+                sums[index + 16] += u32::from(entries[usize::from(code >> 4)]);
+            }
         }
     }
+    let addends = neighbours.addends.as_chunks::<2>().0;
     let mut below = 0;
     for (index, out) in out.iter_mut().enumerate() {
-        let addend = float_at(neighbours.addends, index);
-        let factor = float_at(neighbours.factors, index);
-        *out = (table.base + addend) - factor * (table.scale * sums[index] as f32 + table.offset);
-        below |= u32::from(*out < bound) << index;
+        let addend = neighbours.addend_step * f32::from(u16::from_le_bytes(addends[index]));
+        let factor = neighbours.factor_step * f32::from(neighbours.factors[index]);
+        *out = (estimate.base + addend) - factor * (estimate.scale * sums[index] as f32 + estimate.offset);
+        below |= u32::from(*out < estimate.bound) << index;
     }
     below
 }
 
-fn float_at(bytes: &[u8; NEIGHBOURS * 4], index: usize) -> f32 {
-    bytes.as_chunks::<4>().0.get(index).map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
-}
-
 #[cfg(test)]
-#[path = "codes_tests.rs"]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{CHUNK_BYTES, CHUNKS_PER_FLUSH, NeighbourCodes, QueryTable};
+use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
 
 /// # Safety
 /// The CPU has AVX2; both have the same length, a multiple of 32.
@@ -41,34 +41,37 @@ fn reduce(sum: __m256i) -> i32 {
 }
 
 /// # Safety
-/// The CPU has AVX2; codes and entries have the same length, whole chunks.
+/// The CPU has AVX2; entries are whole chunks, codes are `planes` times as long.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn estimate(
-    neighbours: NeighbourCodes<'_>,
-    table: QueryTable<'_>,
-    bound: f32,
-    out: &mut [f32; 32],
-) -> u32 {
+pub(super) unsafe fn estimate(estimate: &Estimate<'_>, out: &mut [f32; 32]) -> u32 {
+    let neighbours = &estimate.neighbours;
     let nibble = _mm256_set1_epi8(15);
     let mut totals = [_mm256_setzero_si256(); 4];
-    let flush_bytes = CHUNKS_PER_FLUSH * CHUNK_BYTES;
-    for first in (0..neighbours.codes.len()).step_by(flush_bytes) {
+    let plane_bytes = estimate.entries.len();
+    let flush_bytes = chunks_per_flush(estimate.planes) * CHUNK_BYTES;
+    for first in (0..plane_bytes).step_by(flush_bytes) {
         let mut sums = [_mm256_setzero_si256(); 4];
-        for at in (first..neighbours.codes.len().min(first + flush_bytes)).step_by(CHUNK_BYTES / 2) {
-            // SAFETY: half a chunk from `at` lies in both.
-            let (codes, entries) = unsafe {
-                (
-                    _mm256_loadu_si256(neighbours.codes.as_ptr().add(at).cast()),
-                    _mm256_loadu_si256(table.entries.as_ptr().add(at).cast()),
-                )
-            };
-            let low = _mm256_shuffle_epi8(entries, _mm256_and_si256(codes, nibble));
-            let high = _mm256_shuffle_epi8(entries, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
-            // The first of each pair sums even bytes with the odd ones above them, which are subtracted in the end.
-            sums[0] = _mm256_add_epi16(sums[0], low);
-            sums[1] = _mm256_add_epi16(sums[1], _mm256_srli_epi16::<8>(low));
-            sums[2] = _mm256_add_epi16(sums[2], high);
-            sums[3] = _mm256_add_epi16(sums[3], _mm256_srli_epi16::<8>(high));
+        for plane in 0..estimate.planes {
+            // What a plane weighs more than the next; odd and even bytes stay apart, modulo 2^16.
+            for sum in &mut sums {
+                *sum = _mm256_add_epi16(*sum, *sum);
+            }
+            for at in (first..plane_bytes.min(first + flush_bytes)).step_by(CHUNK_BYTES / 2) {
+                // SAFETY: half a chunk from `at` lies in the entries and in each plane.
+                let (codes, entries) = unsafe {
+                    (
+                        _mm256_loadu_si256(neighbours.codes.as_ptr().add(plane * plane_bytes + at).cast()),
+                        _mm256_loadu_si256(estimate.entries.as_ptr().add(at).cast()),
+                    )
+                };
+                let low = _mm256_shuffle_epi8(entries, _mm256_and_si256(codes, nibble));
+                let high = _mm256_shuffle_epi8(entries, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
+                // The first of each pair sums even bytes with the odd ones above them, which are subtracted in the end.
+                sums[0] = _mm256_add_epi16(sums[0], low);
+                sums[1] = _mm256_add_epi16(sums[1], _mm256_srli_epi16::<8>(low));
+                sums[2] = _mm256_add_epi16(sums[2], high);
+                sums[3] = _mm256_add_epi16(sums[3], _mm256_srli_epi16::<8>(high));
+            }
         }
         let (low, high) = (widened(sums[0], sums[1]), widened(sums[2], sums[3]));
         for (total, sums) in totals.iter_mut().zip([low[0], low[1], high[0], high[1]]) {
@@ -77,19 +80,22 @@ pub(super) unsafe fn estimate(
     }
     let mut below = 0;
     for (quarter, sums) in totals.into_iter().enumerate() {
-        // SAFETY: 8 floats of 32 from `quarter * 8` lie in each.
+        // SAFETY: 8 addends of 32 and 8 factors of 32 from `quarter * 8` lie in each.
         let (addends, factors) = unsafe {
             (
-                _mm256_loadu_ps(neighbours.addends.as_ptr().add(quarter * 32).cast()),
-                _mm256_loadu_ps(neighbours.factors.as_ptr().add(quarter * 32).cast()),
+                _mm_loadu_si128(neighbours.addends.as_ptr().add(quarter * 16).cast()),
+                _mm_loadl_epi64(neighbours.factors.as_ptr().add(quarter * 8).cast()),
             )
         };
-        let scaled = _mm256_mul_ps(_mm256_set1_ps(table.scale), _mm256_cvtepi32_ps(sums));
-        let product = _mm256_mul_ps(factors, _mm256_add_ps(scaled, _mm256_set1_ps(table.offset)));
-        let distances = _mm256_sub_ps(_mm256_add_ps(_mm256_set1_ps(table.base), addends), product);
-        let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(distances, _mm256_set1_ps(bound)));
+        let steps = |integers: __m256i, step: f32| _mm256_mul_ps(_mm256_set1_ps(step), _mm256_cvtepi32_ps(integers));
+        let addends = steps(_mm256_cvtepu16_epi32(addends), neighbours.addend_step);
+        let factors = steps(_mm256_cvtepu8_epi32(factors), neighbours.factor_step);
+        let product =
+            _mm256_mul_ps(factors, _mm256_add_ps(steps(sums, estimate.scale), _mm256_set1_ps(estimate.offset)));
+        let distances = _mm256_sub_ps(_mm256_add_ps(_mm256_set1_ps(estimate.base), addends), product);
+        let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(distances, _mm256_set1_ps(estimate.bound)));
         below |= (mask as u32) << (quarter * 8);
-        // SAFETY: as above.
+        // SAFETY: 8 floats of 32 from `quarter * 8` lie in it.
         unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(quarter * 8), distances) };
     }
     below

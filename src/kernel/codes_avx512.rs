@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{CHUNK_BYTES, CHUNKS_PER_FLUSH, NeighbourCodes, QueryTable};
+use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
 
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL; both have the same length, a multiple of 32.
@@ -36,53 +36,59 @@ pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
 }
 
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL; codes and entries have the same length, whole chunks.
+/// The CPU has AVX-512 F, BW, DQ, VL; entries are whole chunks, codes are `planes` times as long.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn estimate(
-    neighbours: NeighbourCodes<'_>,
-    table: QueryTable<'_>,
-    bound: f32,
-    out: &mut [f32; 32],
-) -> u32 {
+pub(super) unsafe fn estimate(estimate: &Estimate<'_>, out: &mut [f32; 32]) -> u32 {
+    let neighbours = &estimate.neighbours;
     let nibble = _mm512_set1_epi8(15);
     let mut low_sums = _mm512_setzero_si512();
     let mut high_sums = _mm512_setzero_si512();
-    let flush_bytes = CHUNKS_PER_FLUSH * CHUNK_BYTES;
-    for first in (0..neighbours.codes.len()).step_by(flush_bytes) {
+    let plane_bytes = estimate.entries.len();
+    let flush_bytes = chunks_per_flush(estimate.planes) * CHUNK_BYTES;
+    for first in (0..plane_bytes).step_by(flush_bytes) {
         let mut sums = [_mm512_setzero_si512(); 4];
-        for at in (first..neighbours.codes.len().min(first + flush_bytes)).step_by(CHUNK_BYTES) {
-            // SAFETY: a whole chunk from `at` lies in both.
-            let (codes, entries) = unsafe {
-                (
-                    _mm512_loadu_si512(neighbours.codes.as_ptr().add(at).cast()),
-                    _mm512_loadu_si512(table.entries.as_ptr().add(at).cast()),
-                )
-            };
-            let low = _mm512_shuffle_epi8(entries, _mm512_and_si512(codes, nibble));
-            let high = _mm512_shuffle_epi8(entries, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble));
-            // The first of each pair sums even bytes with the odd ones above them, which are subtracted in the end.
-            sums[0] = _mm512_add_epi16(sums[0], low);
-            sums[1] = _mm512_add_epi16(sums[1], _mm512_srli_epi16::<8>(low));
-            sums[2] = _mm512_add_epi16(sums[2], high);
-            sums[3] = _mm512_add_epi16(sums[3], _mm512_srli_epi16::<8>(high));
+        for plane in 0..estimate.planes {
+            // What a plane weighs more than the next; odd and even bytes stay apart, modulo 2^16.
+            for sum in &mut sums {
+                *sum = _mm512_add_epi16(*sum, *sum);
+            }
+            for at in (first..plane_bytes.min(first + flush_bytes)).step_by(CHUNK_BYTES) {
+                // SAFETY: a whole chunk from `at` lies in the entries and in each plane.
+                let (codes, entries) = unsafe {
+                    (
+                        _mm512_loadu_si512(neighbours.codes.as_ptr().add(plane * plane_bytes + at).cast()),
+                        _mm512_loadu_si512(estimate.entries.as_ptr().add(at).cast()),
+                    )
+                };
+                let low = _mm512_shuffle_epi8(entries, _mm512_and_si512(codes, nibble));
+                let high = _mm512_shuffle_epi8(entries, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble));
+                // The first of each pair sums even bytes with the odd ones above them, which are subtracted in the end.
+                sums[0] = _mm512_add_epi16(sums[0], low);
+                sums[1] = _mm512_add_epi16(sums[1], _mm512_srli_epi16::<8>(low));
+                sums[2] = _mm512_add_epi16(sums[2], high);
+                sums[3] = _mm512_add_epi16(sums[3], _mm512_srli_epi16::<8>(high));
+            }
         }
         low_sums = _mm512_add_epi32(low_sums, widened(sums[0], sums[1]));
         high_sums = _mm512_add_epi32(high_sums, widened(sums[2], sums[3]));
     }
     let mut below = 0;
     for (half, sums) in [low_sums, high_sums].into_iter().enumerate() {
-        // SAFETY: 16 floats of 32 from `half * 16` lie in each.
+        // SAFETY: 16 addends of 32 and 16 factors of 32 from `half * 16` lie in each.
         let (addends, factors) = unsafe {
             (
-                _mm512_loadu_ps(neighbours.addends.as_ptr().add(half * 64).cast()),
-                _mm512_loadu_ps(neighbours.factors.as_ptr().add(half * 64).cast()),
+                _mm256_loadu_si256(neighbours.addends.as_ptr().add(half * 32).cast()),
+                _mm_loadu_si128(neighbours.factors.as_ptr().add(half * 16).cast()),
             )
         };
-        let scaled = _mm512_mul_ps(_mm512_set1_ps(table.scale), _mm512_cvtepi32_ps(sums));
-        let product = _mm512_mul_ps(factors, _mm512_add_ps(scaled, _mm512_set1_ps(table.offset)));
-        let distances = _mm512_sub_ps(_mm512_add_ps(_mm512_set1_ps(table.base), addends), product);
-        below |= u32::from(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(distances, _mm512_set1_ps(bound))) << (half * 16);
-        // SAFETY: as above.
+        let steps = |integers: __m512i, step: f32| _mm512_mul_ps(_mm512_set1_ps(step), _mm512_cvtepi32_ps(integers));
+        let addends = steps(_mm512_cvtepu16_epi32(addends), neighbours.addend_step);
+        let factors = steps(_mm512_cvtepu8_epi32(factors), neighbours.factor_step);
+        let product =
+            _mm512_mul_ps(factors, _mm512_add_ps(steps(sums, estimate.scale), _mm512_set1_ps(estimate.offset)));
+        let distances = _mm512_sub_ps(_mm512_add_ps(_mm512_set1_ps(estimate.base), addends), product);
+        below |= u32::from(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(distances, _mm512_set1_ps(estimate.bound))) << (half * 16);
+        // SAFETY: 16 floats of 32 from `half * 16` lie in it.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(half * 16), distances) };
     }
     below

@@ -25,7 +25,7 @@ mod stream;
 mod tabulate;
 mod tile;
 
-pub use codes::{CODE_DIM_STEP, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
+pub use codes::{CODE_DIM_STEP, CODE_PLANES_MAX, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
 pub use dispatch::{Kernels, QUERY_TILE};
 pub use element::VectorElement;
 pub use rotate::{ROTATION_ROUNDS, rotate};

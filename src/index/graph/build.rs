@@ -7,14 +7,16 @@ use super::encode::{Row, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::partition::Tree;
 use super::prune::{Neighbours, prune};
-use super::search::{Candidate, Scratch};
+use super::search::{Candidate, Reach, Scratch};
 use super::space::{Space, lift_row, mix, quantise, write_signs};
 use super::workers::for_each_piece;
-use crate::kernel::{CODE_DIM_STEP, NEIGHBOURS};
+use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS};
 use crate::types::Metric;
 
 /// Rows that a thread takes at once.
 const PIECE_ROWS: usize = 64;
+/// Shorter codes estimate too badly: a dimension has more than one bit then.
+const CODE_BITS_MIN: usize = 128;
 /// Ids leave their top bit to the search.
 const ROW_COUNT_MAX: usize = 1 << 31;
 
@@ -25,7 +27,8 @@ pub struct BuildParameters {
     pub metric: Metric,
     /// Elements of a vector.
     pub dim: usize,
-    /// Bits of a neighbour's code; 0 for one per dimension. More than the dimension makes estimates finer and blocks larger.
+    /// Bits of a neighbour's code, rounded up to whole bits per dimension, at most 4; 0 for what suits the dimension. More make
+    /// estimates finer and blocks larger.
     pub code_bits: usize,
     /// Pool of the searches of a round: more takes longer and finds better neighbours.
     pub ef_construction: usize,
@@ -115,10 +118,13 @@ impl<'a> Builder<'a> {
             row_count: vectors.len() / dim,
             dim,
             code_dim: 0,
+            planes: 1,
             entry: 0,
             squared_norm_max: 0.0,
         };
-        shape.code_dim = shape.inner_dim().max(parameters.code_bits).next_multiple_of(CODE_DIM_STEP);
+        shape.code_dim = shape.inner_dim().next_multiple_of(CODE_DIM_STEP);
+        let code_bits = if parameters.code_bits == 0 { CODE_BITS_MIN } else { parameters.code_bits };
+        shape.planes = code_bits.div_ceil(shape.code_dim).clamp(1, CODE_PLANES_MAX);
         Ok(Builder { parameters, rows: vectors, shape, progress })
     }
 
@@ -195,7 +201,7 @@ impl<'a> Builder<'a> {
         };
         let make = || vec![0.0f32; code_dim];
         for_each_piece(self.parameters.threads, &mut work, PIECE_ROWS, make, place, self.report(Stage::Quantise));
-        Vectors { code_dim, rows, codes }
+        Vectors { code_dim, planes: self.shape.planes, rows, codes }
     }
 
     /// First neighbours, and an order in which rows that follow each other are near each other.
@@ -240,7 +246,7 @@ impl<'a> Builder<'a> {
                 candidates.clear();
                 candidates.extend_from_slice(old[vertex as usize].all());
                 scratch.query.place_vertex(&self.shape, vectors.codes(vertex), row.scale, row.squared_norm);
-                graph.walk(ef, scratch, |candidate| candidates.push(candidate));
+                graph.walk(Reach { ef, spare: 0 }, scratch, |candidate| candidates.push(candidate));
                 *found = prune(vectors, vertex, candidates, self.parameters.alpha);
             }
         };

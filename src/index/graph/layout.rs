@@ -3,19 +3,20 @@
 use crc_fast::{CrcAlgorithm, checksum};
 
 use super::GraphError;
-use crate::kernel::{CODE_DIM_STEP, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
+use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
 use crate::types::Metric;
 
 const MAGIC: &[u8; 8] = b"SHOALGRF";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the header, and what every section and block is a multiple of.
 const ALIGNMENT: usize = 64;
 const HEADER_BYTES: usize = 128;
 /// Most dimensions of a vector, with room for the lift of IP and for padding.
 const CODE_DIM_MAX: usize = 1 << 16;
-/// Bytes of the f32 norm and scale in front of a block's vector.
-pub(super) const SCALARS_BYTES: usize = 8;
-const PER_NEIGHBOUR_BYTES: usize = NEIGHBOURS * 4;
+/// The five `f32` at the end of a block.
+pub(super) const SCALARS_BYTES: usize = 20;
+/// An id (u32), an addend (u16) and a factor (u8) per neighbour.
+const NEIGHBOURS_BYTES: usize = NEIGHBOURS * 7;
 
 /// The numbers that say where everything lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub(super) struct Shape {
     pub dim: usize,
     /// Elements after padding and rotation.
     pub code_dim: usize,
+    /// Bits per dimension of a neighbour's code.
+    pub planes: usize,
     /// Where every search begins.
     pub entry: u32,
     /// For IP, the greatest squared norm of a row: rows are lifted to it. Else 0.
@@ -39,7 +42,12 @@ impl Shape {
     }
 
     pub fn block_bytes(&self) -> usize {
-        (SCALARS_BYTES + self.code_dim + self.code_dim * 4 + 3 * PER_NEIGHBOUR_BYTES).next_multiple_of(ALIGNMENT)
+        (self.codes_bytes() + NEIGHBOURS_BYTES + self.code_dim + SCALARS_BYTES).next_multiple_of(ALIGNMENT)
+    }
+
+    /// Bytes of all neighbours' codes in a block.
+    pub fn codes_bytes(&self) -> usize {
+        self.planes * self.code_dim * 4
     }
 
     fn signs_bytes(&self) -> usize {
@@ -95,6 +103,7 @@ impl<'a> Parts<'a> {
             shape.entry,
             shape.squared_norm_max.to_bits(),
             shape.block_bytes() as u32,
+            shape.planes as u32,
         ];
         self.header.fill(0);
         self.header[..8].copy_from_slice(MAGIC);
@@ -105,7 +114,7 @@ impl<'a> Parts<'a> {
         let body = [self.signs, self.centre].map(|part| checksum(CrcAlgorithm::Crc64Nvme, part));
         let blocks = checksum(CrcAlgorithm::Crc64Nvme, self.blocks);
         for (index, word) in [image_bytes as u64, body[0], body[1], blocks].iter().enumerate() {
-            self.header[48 + index * 8..][..8].copy_from_slice(&word.to_le_bytes());
+            self.header[56 + index * 8..][..8].copy_from_slice(&word.to_le_bytes());
         }
         let of_header = checksum(CrcAlgorithm::Crc64Nvme, &self.header[..HEADER_BYTES - 8]);
         self.header[HEADER_BYTES - 8..].copy_from_slice(&of_header.to_le_bytes());
@@ -141,13 +150,13 @@ impl<'a> Graph<'a> {
             return Err(GraphError::Damaged("its format has another version"));
         }
         let shape = shape_of(header)?;
-        let is_whole = shape.image_bytes() == Some(image.len()) && long_at(header, 48) == image.len() as u64;
+        let is_whole = shape.image_bytes() == Some(image.len()) && long_at(header, 56) == image.len() as u64;
         if !is_whole || word_at(header, 44) as usize != shape.block_bytes() {
             return Err(GraphError::Damaged("it has not the length that its header tells"));
         }
         let (signs, rest) = image[HEADER_BYTES..].split_at(shape.signs_bytes());
         let (centre, blocks) = rest.split_at(shape.centre_bytes());
-        let checksums = [56, 64, 72].map(|at| long_at(header, at));
+        let checksums = [64, 72, 80].map(|at| long_at(header, at));
         Ok(Graph { shape, signs, centre, blocks, block_bytes: shape.block_bytes(), checksums })
     }
 
@@ -185,7 +194,7 @@ impl<'a> Graph<'a> {
     pub(super) fn block(&self, id: u32) -> Option<Block<'a>> {
         let first = id as usize * self.block_bytes;
         let bytes = self.blocks.get(first..first + self.block_bytes)?;
-        Block::of(bytes, self.shape.code_dim)
+        Block::of(bytes, &self.shape)
     }
 }
 
@@ -205,20 +214,20 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     #[inline]
-    fn of(bytes: &'a [u8], code_dim: usize) -> Option<Block<'a>> {
-        let (squared_norm, rest) = bytes.split_first_chunk::<4>()?;
-        let (scale, rest) = rest.split_first_chunk::<4>()?;
-        let (vector, rest) = rest.split_at_checked(code_dim)?;
-        let (codes, rest) = rest.split_at_checked(code_dim * 4)?;
+    fn of(bytes: &'a [u8], shape: &Shape) -> Option<Block<'a>> {
+        let (codes, rest) = bytes.split_at_checked(shape.codes_bytes())?;
+        let (ids, rest) = rest.split_first_chunk::<{ NEIGHBOURS * 4 }>()?;
         let (addends, rest) = rest.split_first_chunk()?;
         let (factors, rest) = rest.split_first_chunk()?;
-        let ids = rest.as_chunks::<4>().0.first_chunk::<NEIGHBOURS>()?;
+        let (vector, rest) = rest.split_at_checked(shape.code_dim)?;
+        let scalars = rest.as_chunks::<4>().0.first_chunk::<{ SCALARS_BYTES / 4 }>()?;
+        let [squared_norm, scale, addend_low, addend_step, factor_step] = scalars.map(f32::from_le_bytes);
         Some(Block {
-            squared_norm: f32::from_le_bytes(*squared_norm),
-            scale: f32::from_le_bytes(*scale),
+            squared_norm,
+            scale,
             vector,
-            neighbours: NeighbourCodes { codes, addends, factors },
-            ids,
+            neighbours: NeighbourCodes { codes, addends, factors, addend_low, addend_step, factor_step },
+            ids: ids.as_chunks::<4>().0.first_chunk::<NEIGHBOURS>()?,
         })
     }
 }
@@ -237,10 +246,12 @@ fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, GraphError> {
         row_count: word_at(header, 32) as usize,
         entry: word_at(header, 36),
         squared_norm_max: f32::from_bits(word_at(header, 40)),
+        planes: word_at(header, 48) as usize,
     };
     let is_possible = word_at(header, 12) as usize == HEADER_BYTES
         && word_at(header, 28) as usize == NEIGHBOURS
         && shape.dim > 0
+        && (1..=CODE_PLANES_MAX).contains(&shape.planes)
         && shape.code_dim.is_multiple_of(CODE_DIM_STEP)
         && (shape.inner_dim()..=CODE_DIM_MAX).contains(&shape.code_dim)
         && (shape.entry as usize) < shape.row_count

@@ -13,14 +13,17 @@ pub(super) struct Pool {
     ids: Vec<u32>,
     len: usize,
     capacity: usize,
+    /// Only so many of the nearest are taken.
+    reach: usize,
     /// The first candidate that was not taken.
     next: usize,
 }
 
 impl Pool {
-    /// Empties it and sets how many it keeps, at least 1.
-    pub fn begin(&mut self, capacity: usize) {
-        self.capacity = capacity.max(1);
+    /// Empties it and sets how many of the nearest may be taken, at least 1, and how many are kept besides.
+    pub fn begin(&mut self, reach: usize, spare: usize) {
+        self.reach = reach.max(1);
+        self.capacity = self.reach + spare;
         let room = (self.capacity + 1).next_multiple_of(STEP);
         self.distances.clear();
         self.distances.resize(room, f32::INFINITY);
@@ -59,7 +62,12 @@ impl Pool {
     /// The nearest that was not taken.
     #[inline]
     pub fn nearest(&self) -> Option<u32> {
-        if self.next < self.len { self.ids.get(self.next).copied() } else { None }
+        if self.next < self.len.min(self.reach) { self.ids.get(self.next).copied() } else { None }
+    }
+
+    /// Those that were not taken, nearest first.
+    pub fn rest(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ids[..self.len].iter().copied().filter(|id| id & TAKEN == 0)
     }
 
     /// Takes the nearest that was not taken.
@@ -81,7 +89,7 @@ mod tests {
     #[test]
     fn candidates_are_taken_nearest_first_and_the_farthest_fall_out() {
         let mut pool = Pool::default();
-        pool.begin(4);
+        pool.begin(4, 0);
         for (id, distance) in [5.0, 3.0, 9.0, 1.0, 4.0, 7.0].into_iter().enumerate() {
             pool.insert(distance, id as u32);
         }
@@ -92,9 +100,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_besides_is_not_taken() {
+        let mut pool = Pool::default();
+        pool.begin(1, 2);
+        for (id, distance) in [4.0, 3.0, 2.0, 1.0].into_iter().enumerate() {
+            pool.insert(distance, id as u32);
+        }
+        assert_eq!([pool.take_nearest(), pool.take_nearest()], [Some(3), None]);
+        assert_eq!(pool.rest().collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
     fn a_pool_of_one_keeps_the_nearest() {
         let mut pool = Pool::default();
-        pool.begin(1);
+        pool.begin(1, 0);
         pool.insert(f32::INFINITY, 0);
         assert_eq!(pool.take_nearest(), Some(0));
         pool.insert(2.0, 1);

@@ -1,0 +1,48 @@
+//! Tests of the code kernels.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use super::*;
+
+fn bytes(count: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn every_level_gives_the_same_bits() {
+    for (dim, planes) in [(32usize, 4usize), (64, 2), (64, 3), (800, 1), (800, 4), (4096 + 32, 1), (4096 + 32, 3)] {
+        let code = bytes(dim, 1);
+        let left: Vec<i8> = code.iter().map(|byte| *byte as i8).collect();
+        let right: Vec<i8> = bytes(dim, 2).iter().map(|byte| *byte as i8).collect();
+        let query: Vec<i16> = right.iter().map(|value| i16::from(*value) * 60).collect();
+        let codes = bytes(dim * 4 * planes, 3);
+        // The greatest entries, too: sums must not overflow.
+        for entries in [bytes(dim * 4, 4), vec![255; dim * 4]] {
+            let (addends, factors) = (bytes(NEIGHBOURS * 2, 5), bytes(NEIGHBOURS, 6));
+            let neighbours = NeighbourCodes {
+                codes: &codes,
+                addends: addends.first_chunk().unwrap(),
+                factors: factors.first_chunk().unwrap(),
+                addend_low: -3.5,
+                addend_step: 0.0037,
+                factor_step: 0.37,
+            };
+            let table = QueryTable { entries: &entries, scale: 0.013, offset: -(dim as f32), base: 7.5 };
+            let results: Vec<_> = CodeKernels::every()
+                .into_iter()
+                .map(|kernels| {
+                    let mut out = [0.0; 32];
+                    let below = kernels.estimate(neighbours, table, 50.0, &mut out);
+                    (kernels.dot(&left, &right), kernels.dot_query(&code, &query), below, out.map(f32::to_bits))
+                })
+                .collect();
+            for result in &results[1..] {
+                assert_eq!(result, &results[0], "{dim} {planes}");
+            }
+        }
+    }
+}
