@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::IndexError;
 use super::graph::{self, Stage};
+use super::hnsw::HnswBuilder;
+use super::ivf::IvfBuilder;
 use super::spec::{BuildSettings, GraphSettings, IndexSpec};
 use crate::kernel::{VectorElement, VectorRows};
 
@@ -47,9 +49,18 @@ pub fn builder<'a>(
     threads: usize,
     progress: &'a BuildProgress,
 ) -> Result<Box<dyn BuildIndex + 'a>, IndexError> {
+    if rows.dim != spec.dim {
+        return Err(IndexError::Build("the vectors have another dimension"));
+    }
     match &spec.settings {
         BuildSettings::Flat => Err(IndexError::Build("nothing is built for FLAT")),
         BuildSettings::Graph(settings) => Ok(Box::new(GraphBuild::new(spec, settings, rows, threads, progress)?)),
+        BuildSettings::Ivf(settings) => {
+            Ok(Box::new(IvfBuilder::new(settings.parameters(spec, threads), rows, progress)?))
+        }
+        BuildSettings::Hnsw(settings) => {
+            Ok(Box::new(HnswBuilder::new(settings.parameters(spec, threads), rows, progress)?))
+        }
     }
 }
 
@@ -69,8 +80,8 @@ impl<'a> GraphBuild<'a> {
         threads: usize,
         progress: &'a BuildProgress,
     ) -> Result<GraphBuild<'a>, IndexError> {
-        if rows.element != VectorElement::F32 || rows.dim != spec.dim {
-            return Err(IndexError::Build("the vectors are of another type or dimension"));
+        if rows.element != VectorElement::F32 {
+            return Err(IndexError::Build("the vectors are of another type"));
         }
         // Columns of table files lie on 64-byte boundaries.
         let vectors = bytemuck::try_cast_slice(rows.bytes);

@@ -201,7 +201,7 @@ impl<'a> Scan<'a> {
 }
 
 /// Turns the inner products of a tile of queries with a block's rows into negated cosines.
-fn negate_cosines(
+pub(super) fn negate_cosines(
     queries: &[f32],
     block: &RowBlock<'_>,
     query_inverse_norms: &[f32],
@@ -250,7 +250,7 @@ fn offer(
 }
 
 /// 1 / norm, or not-a-number for what needs [`precise_cosine`]: zero vectors and those whose squares leave `f32`.
-fn inverse_norm(squared_norm: f32) -> f32 {
+pub(super) fn inverse_norm(squared_norm: f32) -> f32 {
     if PLAIN_SQUARED_NORMS.contains(&squared_norm) { 1.0 / squared_norm.sqrt() } else { f32::NAN }
 }
 

@@ -1,11 +1,17 @@
 //! Structures that find the nearest rows of one file: build and search, over mapped bytes, in place.
-//! Start at `spec.rs` (what an index is), `build.rs` and `open.rs` (the trait pair). Uses `kernel`, `types`.
+//! Start at `spec.rs` (what an index is), `build.rs` and `open.rs` (the trait pair); `graph`, `hnsw` and `ivf` are the kinds.
+//! Uses `kernel`, `types`.
 //! Invariant: no heap proportional to the data while searching.
 
 mod build;
+mod codes;
 mod error;
+mod exact;
 pub mod flat;
 pub mod graph;
+mod header;
+pub mod hnsw;
+pub mod ivf;
 mod open;
 pub mod spec;
 mod top_k;
@@ -17,3 +23,5 @@ pub use top_k::{Hit, TopK};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial;

@@ -2,6 +2,8 @@
 
 use super::flat::{self, DistanceRange, Queries};
 use super::graph::{self, Graph};
+use super::hnsw::{self, Hnsw, HnswScratch, HnswSearch};
+use super::ivf::{self, Ivf, IvfScratch, IvfSearch};
 use super::spec::SearchSettings;
 use super::{Hit, IndexError, TopK};
 use crate::kernel::{VectorElement, VectorRows};
@@ -46,6 +48,8 @@ pub trait SearchIndex {
 #[derive(Debug, Default)]
 pub struct IndexScratch {
     graph: graph::Scratch,
+    ivf: IvfScratch,
+    hnsw: HnswScratch,
 }
 
 /// An image of any kind, searched where it lies.
@@ -53,6 +57,10 @@ pub struct IndexScratch {
 pub enum OpenIndex<'a> {
     /// The quantised graph.
     Graph(Graph<'a>),
+    /// Inverted lists.
+    Ivf(Ivf<'a>),
+    /// A hierarchical graph.
+    Hnsw(Hnsw<'a>),
 }
 
 impl<'a> OpenIndex<'a> {
@@ -61,7 +69,11 @@ impl<'a> OpenIndex<'a> {
     /// # Errors
     /// When this is no image, one of another version, or a damaged or truncated one.
     pub fn open(image: &'a [u8]) -> Result<OpenIndex<'a>, IndexError> {
-        Ok(OpenIndex::Graph(Graph::open(image)?))
+        match image.first_chunk() {
+            Some(ivf::MAGIC) => Ok(OpenIndex::Ivf(Ivf::open(image)?)),
+            Some(hnsw::MAGIC) => Ok(OpenIndex::Hnsw(Hnsw::open(image)?)),
+            _ => Ok(OpenIndex::Graph(Graph::open(image)?)),
+        }
     }
 }
 
@@ -69,6 +81,8 @@ impl SearchIndex for OpenIndex<'_> {
     fn row_count(&self) -> usize {
         match self {
             OpenIndex::Graph(graph) => graph.row_count(),
+            OpenIndex::Ivf(ivf) => ivf.row_count(),
+            OpenIndex::Hnsw(hnsw) => hnsw.row_count(),
         }
     }
 
@@ -81,8 +95,25 @@ impl SearchIndex for OpenIndex<'_> {
     ) -> Result<(), IndexError> {
         match self {
             OpenIndex::Graph(graph) => search_graph(graph, query, request, &mut scratch.graph, top),
+            OpenIndex::Ivf(ivf) => ivf.search(query, &ivf_search(request), &mut scratch.ivf, top),
+            OpenIndex::Hnsw(hnsw) => hnsw.search(query, &hnsw_search(request), &mut scratch.hnsw, top),
         }
     }
+}
+
+fn ivf_search<'a>(request: &IndexRequest<'a>) -> IvfSearch<'a> {
+    let IndexRequest { k, settings, filter, range, source, file_index } = *request;
+    let refine = settings.refine_k.unwrap_or(1.0);
+    IvfSearch { k, probe_count: settings.nprobe, refine, filter, range, source, file_index }
+}
+
+fn hnsw_search<'a>(request: &IndexRequest<'a>) -> HnswSearch<'a> {
+    /// Pool of a range search that names none, as in Milvus.
+    const EF_RANGE: usize = 512;
+    let IndexRequest { k, settings, filter, range, source, file_index } = *request;
+    let is_wide = range.is_some() && settings.ef.is_none();
+    let ef = settings.graph_ef(k).max(if is_wide { EF_RANGE } else { 1 });
+    HnswSearch { k, ef, refine: settings.refine_k.unwrap_or(1.0), filter, range, source, file_index }
 }
 
 fn search_graph(

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::hnsw::HnswSettings;
+use super::ivf::IvfSettings;
 use crate::config::limits::TOP_K_MAX;
 use crate::types::{DataType, Error, ErrorKind, FieldSchema, Metric, Result};
 
@@ -16,17 +18,36 @@ pub enum IndexKind {
     Flat,
     /// The quantised graph of `index/graph`.
     RabitqGraph,
+    /// Inverted lists over the vectors of the table.
+    IvfFlat,
+    /// Inverted lists of 8-bit codes.
+    IvfSq8,
+    /// A hierarchical graph over the vectors of the table.
+    Hnsw,
+    /// A hierarchical graph over 8-bit or 16-bit copies.
+    HnswSq,
 }
 
 impl IndexKind {
     /// Every kind.
-    pub const ALL: [IndexKind; 2] = [IndexKind::Flat, IndexKind::RabitqGraph];
+    pub const ALL: [IndexKind; 6] = [
+        IndexKind::Flat,
+        IndexKind::RabitqGraph,
+        IndexKind::IvfFlat,
+        IndexKind::IvfSq8,
+        IndexKind::Hnsw,
+        IndexKind::HnswSq,
+    ];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             IndexKind::Flat => "FLAT",
             IndexKind::RabitqGraph => "RABITQ_GRAPH",
+            IndexKind::IvfFlat => "IVF_FLAT",
+            IndexKind::IvfSq8 => "IVF_SQ8",
+            IndexKind::Hnsw => "HNSW",
+            IndexKind::HnswSq => "HNSW_SQ",
         }
     }
 
@@ -49,7 +70,7 @@ impl IndexKind {
     /// Whether it takes vectors of this type.
     fn takes(self, data_type: DataType) -> bool {
         match self {
-            IndexKind::Flat => true,
+            IndexKind::Flat | IndexKind::IvfFlat | IndexKind::IvfSq8 | IndexKind::Hnsw | IndexKind::HnswSq => true,
             IndexKind::RabitqGraph => data_type == DataType::FloatVector,
         }
     }
@@ -89,6 +110,9 @@ const UNBUILT_TYPES: [&str; 24] = [
 /// Properties of an index that say nothing about how it is built: hints about memory, which this server keeps and returns.
 pub const HINTS: [&str; 2] = ["mmap.enabled", "warmup"];
 
+/// The seed of a build that names none.
+const SEED_DEFAULT: u64 = 1;
+
 /// How an index is built.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IndexSpec {
@@ -111,6 +135,10 @@ pub enum BuildSettings {
     Flat,
     /// Of the quantised graph.
     Graph(GraphSettings),
+    /// Of inverted lists.
+    Ivf(IvfSettings),
+    /// Of a hierarchical graph.
+    Hnsw(HnswSettings),
 }
 
 /// Parameters of the quantised graph.
@@ -128,7 +156,7 @@ pub struct GraphSettings {
 
 impl Default for GraphSettings {
     fn default() -> GraphSettings {
-        GraphSettings { ef_construction: 100, code_bits: 0, rounds: 2, seed: 1 }
+        GraphSettings { ef_construction: 100, code_bits: 0, rounds: 2, seed: SEED_DEFAULT }
     }
 }
 
@@ -155,6 +183,10 @@ impl IndexSpec {
         let settings = match kind {
             IndexKind::Flat => BuildSettings::Flat,
             IndexKind::RabitqGraph => BuildSettings::Graph(graph_settings(&params)?),
+            IndexKind::IvfFlat => BuildSettings::Ivf(IvfSettings::parse(&params, false)?),
+            IndexKind::IvfSq8 => BuildSettings::Ivf(IvfSettings::parse(&params, true)?),
+            IndexKind::Hnsw => BuildSettings::Hnsw(HnswSettings::parse(&params, false)?),
+            IndexKind::HnswSq => BuildSettings::Hnsw(HnswSettings::parse(&params, true)?),
         };
         Ok(IndexSpec { kind, metric, vector_type: field.data_type, dim: field.dim(), settings })
     }
@@ -173,14 +205,14 @@ fn graph_settings(params: &Params<'_>) -> Result<GraphSettings> {
         ef_construction: params.integer("efConstruction", 1..=4096)?.unwrap_or(defaults.ef_construction),
         code_bits: params.integer("code_bits", 0..=65_536)?.unwrap_or(defaults.code_bits),
         rounds: params.integer("rounds", 0..=8)?.unwrap_or(defaults.rounds),
-        seed: params.integer("seed", 0..=u32::MAX as usize)?.map_or(defaults.seed, |seed| seed as u64),
+        seed: params.seed()?,
     })
 }
 
 fn unknown_type(name: &str) -> Error {
     let name = name.to_ascii_uppercase();
     if UNBUILT_TYPES.contains(&name.as_str()) {
-        return Error::unimplemented(format_args!("index type {name} (use AUTOINDEX or FLAT)"));
+        return Error::unimplemented(format_args!("index type {name} (use AUTOINDEX, HNSW, IVF_FLAT or FLAT)"));
     }
     let message = format!("invalid parameter[expected=valid index][actual=invalid index type: {name}]");
     Error::new(ErrorKind::InvalidParameter, message)
@@ -218,7 +250,29 @@ impl<'a> Params<'a> {
     /// A whole number within a range; `None` when it is not given.
     pub fn integer(&self, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        in_range(name, text.trim().parse::<i64>().map_err(|_| wrong_type(name, text))?, range).map(Some)
+        let value = text.trim().parse::<i64>().map_err(|_| match text.trim().parse::<f64>() {
+            Ok(_) => Error::invalid(format_args!("wrong data type in json, key: '{name}', value: '{text}'")),
+            Err(_) => Error::invalid(format_args!("invalid integer value, key: '{name}', value: '{text}'")),
+        })?;
+        let value = in_range(name, value, range);
+        value.map(Some).map_err(Error::invalid)
+    }
+
+    /// True or false; `None` when it is not given.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>> {
+        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(text) => Err(Error::invalid(format_args!(
+                "Type conflict in json: param '{name}' (\"{text}\") should be a boolean"
+            ))),
+        }
+    }
+
+    /// What everything random of a build begins with.
+    pub fn seed(&self) -> Result<u64> {
+        Ok(self.integer("seed", 0..=u32::MAX as usize)?.map_or(SEED_DEFAULT, |seed| seed as u64))
     }
 
     /// Whether there is nothing besides type, metric, name and these.
@@ -228,16 +282,10 @@ impl<'a> Params<'a> {
     }
 }
 
-fn wrong_type(name: &str, shown: &str) -> Error {
-    Error::invalid(format_args!("wrong data type in json, key: '{name}', value: '{shown}' should be an integer"))
-}
-
-fn in_range(name: &str, value: i64, range: std::ops::RangeInclusive<usize>) -> Result<usize> {
+fn in_range(name: &str, value: i64, range: std::ops::RangeInclusive<usize>) -> Result<usize, String> {
     usize::try_from(value).ok().filter(|value| range.contains(value)).ok_or_else(|| {
         let (low, high) = range.clone().into_inner();
-        Error::invalid(format_args!(
-            "Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]"
-        ))
+        format!("Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]")
     })
 }
 
@@ -265,16 +313,20 @@ impl SearchSettings {
     /// # Errors
     /// With Milvus' texts.
     pub fn parse(kind: IndexKind, params: &Map<String, Value>, top_k: usize) -> Result<SearchSettings> {
+        let (is_graph, is_lists) = match kind {
+            IndexKind::Flat => (false, false),
+            IndexKind::RabitqGraph | IndexKind::Hnsw | IndexKind::HnswSq => (true, false),
+            IndexKind::IvfFlat | IndexKind::IvfSq8 => (false, true),
+        };
+        let of_kind = |is_known: bool, name, range| if is_known { number(params, name, range) } else { Ok(None) };
         let settings = SearchSettings {
-            ef: number(params, "ef", 1..=i32::MAX as usize)?,
-            nprobe: number(params, "nprobe", 1..=65_536)?,
-            level: number(params, "level", 1..=10)?.and_then(|level| u8::try_from(level).ok()),
-            refine_k: refine_k(params)?,
+            ef: of_kind(is_graph, "ef", 1..=i32::MAX as usize)?,
+            nprobe: of_kind(is_lists, "nprobe", 1..=65_536)?,
+            level: of_kind(is_graph, "level", 1..=10)?.and_then(|level| u8::try_from(level).ok()),
+            refine_k: if kind == IndexKind::Flat { None } else { refine_k(params)? },
         };
         match settings.ef {
-            Some(ef) if ef < top_k && kind != IndexKind::Flat => {
-                Err(Error::invalid(format_args!("ef({ef}) should be larger than k({top_k})")))
-            }
+            Some(ef) if ef < top_k => Err(refused(format!("ef({ef}) should be larger than k({top_k})"))),
             _ => Ok(settings),
         }
     }
@@ -286,25 +338,41 @@ impl SearchSettings {
     }
 }
 
+/// Milvus finds out about these while it searches, so their code is that of an unexpected error.
+fn refused(message: String) -> Error {
+    Error::new(ErrorKind::Unexpected, message)
+}
+
 fn number(params: &Map<String, Value>, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>> {
     let value = match params.get(name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => text.trim().parse().map_err(|_| wrong_type(name, text))?,
-        Some(value) => value.as_i64().ok_or_else(|| wrong_type(name, &value.to_string()))?,
+        None => return Ok(None),
+        Some(Value::String(text)) => {
+            let invalid = || refused(format!("invalid integer value, key: '{name}', value: '{text}'"));
+            text.trim().parse().map_err(|_| invalid())?
+        }
+        Some(value) => value
+            .as_i64()
+            .ok_or_else(|| refused(format!("Type conflict in json: param '{name}' ({value}) should be integer")))?,
     };
-    in_range(name, value, range).map(Some)
+    in_range(name, value, range).map(Some).map_err(refused)
 }
 
 fn refine_k(params: &Map<String, Value>) -> Result<Option<f32>> {
     let value = match params.get("refine_k") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(value) => value.as_f64(),
+        None => return Ok(None),
+        Some(Value::String(text)) => {
+            let invalid = || refused(format!("invalid float value, key: 'refine_k', value: '{text}'"));
+            text.trim().parse::<f64>().map_err(|_| invalid())?
+        }
+        Some(value) => value
+            .as_f64()
+            .ok_or_else(|| refused(format!("Type conflict in json: param 'refine_k' ({value}) should be a number")))?,
     };
-    let refine_k = value.map(|value| value as f32).filter(|value| (1.0..=TOP_K_MAX as f32).contains(value));
-    refine_k.map(Some).ok_or_else(|| {
-        Error::invalid(format_args!("Out of range in json: param 'refine_k' should be in range [1, {TOP_K_MAX}]"))
-    })
+    if (1.0..=f64::from(f32::MAX)).contains(&value) {
+        return Ok(Some(value.min(TOP_K_MAX as f64) as f32));
+    }
+    let high = f32::MAX;
+    Err(refused(format!("Out of range in json: param 'refine_k' ({value:?}) should be in range [1.000000, {high:.6}]")))
 }
 
 #[cfg(test)]
@@ -349,7 +417,10 @@ mod tests {
     fn what_does_not_fit_is_refused_with_the_texts_of_milvus() {
         let refused: [(&[(&str, &str)], &str); 8] = [
             (&[("efConstruction", "8")], "only metric type can be passed when use AutoIndex"),
-            (&[("index_type", "DISKANN")], "index type DISKANN (use AUTOINDEX or FLAT) is not supported yet"),
+            (
+                &[("index_type", "DISKANN")],
+                "index type DISKANN (use AUTOINDEX, HNSW, IVF_FLAT or FLAT) is not supported yet",
+            ),
             (&[("index_type", "tree")], "invalid parameter[expected=valid index][actual=invalid index type: TREE]"),
             (&[("metric_type", "HAMMING")], "float vector index does not support metric type: HAMMING"),
             (
@@ -361,7 +432,10 @@ mod tests {
                 "Out of range in json: param 'efConstruction' (-1)",
             ),
             (&[("index_type", "RABITQ_GRAPH"), ("rounds", "1.5")], "wrong data type in json, key: 'rounds'"),
-            (&[("index_type", "RABITQ_GRAPH"), ("rounds", "true")], "wrong data type in json, key: 'rounds'"),
+            (
+                &[("index_type", "RABITQ_GRAPH"), ("rounds", "True")],
+                "invalid integer value, key: 'rounds', value: 'True': invalid parameter",
+            ),
         ];
         for (given, text) in refused {
             let error = spec(given).unwrap_err();
@@ -374,20 +448,73 @@ mod tests {
     #[test]
     fn search_parameters_are_checked_against_the_hits_that_are_wanted() {
         assert_eq!(settings("{\"ef\": 200}", 10).unwrap().graph_ef(10), 200);
-        assert_eq!(settings("{\"ef\": \"64\", \"nprobe\": 3}", 10).unwrap().nprobe, Some(3));
+        assert_eq!(settings("{\"ef\": \"64\", \"nprobe\": 0}", 10).unwrap().nprobe, None);
         let refused = [
             ("{\"ef\": 7}", "ef(7) should be larger than k(10)"),
             ("{\"ef\": 0}", "Out of range in json: param 'ef' (0) should be in range [1, 2147483647]"),
-            ("{\"ef\": 16.5}", "wrong data type in json, key: 'ef'"),
-            ("{\"ef\": true}", "wrong data type in json, key: 'ef'"),
-            ("{\"nprobe\": 65537}", "Out of range in json: param 'nprobe' (65537)"),
+            ("{\"ef\": 16.0}", "Type conflict in json: param 'ef' (16.0) should be integer"),
+            ("{\"ef\": true}", "Type conflict in json: param 'ef' (true) should be integer"),
+            ("{\"ef\": null}", "Type conflict in json: param 'ef' (null) should be integer"),
+            ("{\"ef\": \"many\"}", "invalid integer value, key: 'ef', value: 'many'"),
             ("{\"level\": 11}", "Out of range in json: param 'level' (11) should be in range [1, 10]"),
-            ("{\"refine_k\": 0.5}", "Out of range in json: param 'refine_k'"),
+            ("{\"refine_k\": 0.5}", "Out of range in json: param 'refine_k' (0.5)"),
+            ("{\"refine_k\": [15]}", "Type conflict in json: param 'refine_k' ([15]) should be a number"),
+            ("{\"refine_k\": \"\"}", "invalid float value"),
         ];
         for (json, text) in refused {
             let error = settings(json, 10).unwrap_err();
             assert!(error.message.starts_with(text), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn inverted_lists_and_hierarchies_have_the_ranges_and_defaults_of_milvus() {
+        let taken = [
+            ("IVF_FLAT", "nlist", "65536"),
+            ("IVF_SQ8", "nlist", "1"),
+            ("HNSW", "M", "2048"),
+            ("HNSW_SQ", "M", "2"),
+            ("HNSW", "efConstruction", "2147483647"),
+            ("HNSW", "not_defined_param", "nothing"),
+            ("HNSW_SQ", "sq_type", "bf16"),
+            ("HNSW_SQ", "refine", "True"),
+            ("HNSW_SQ", "refine_type", "FP32"),
+        ];
+        for (kind, name, value) in taken {
+            spec(&[("index_type", kind), (name, value)]).unwrap();
+        }
+        let refused = [
+            ("IVF_FLAT", "nlist", "0", "Out of range in json: param 'nlist' (0) should be in range [1, 65536]"),
+            ("HNSW", "M", "1", "Out of range in json: param 'M' (1) should be in range [2, 2048]"),
+            ("HNSW_SQ", "M", "2049", "Out of range in json: param 'M' (2049) should be in range [2, 2048]"),
+            ("HNSW", "M", "[16]", "invalid integer value, key: 'M', value: '[16]': invalid parameter"),
+            ("HNSW", "M", "16.0", "wrong data type in json"),
+            ("HNSW", "efConstruction", "0", "Out of range in json: param 'efConstruction' (0)"),
+            ("HNSW_SQ", "sq_type", "FP32", "invalid scalar quantizer type: invalid parameter"),
+            ("HNSW_SQ", "sq_type", "SQ6", "sq_type SQ6 (use SQ8, FP16 or BF16) is not supported yet"),
+            ("HNSW_SQ", "refine", "1", "Type conflict in json: param 'refine' (\"1\") should be a boolean"),
+            ("HNSW_SQ", "refine_type", "INT8", "invalid refine type : INT8, optional types are [sq4u, sq6, sq8,"),
+        ];
+        for (kind, name, value, text) in refused {
+            let error = spec(&[("index_type", kind), (name, value)]).unwrap_err();
+            assert!(error.message.starts_with(text), "{kind} {name} {value}: {error}");
+        }
+        let hnsw = spec(&[("index_type", "HNSW")]).unwrap().settings;
+        let BuildSettings::Hnsw(HnswSettings { m, ef_construction, .. }) = hnsw else { panic!("{hnsw:?}") };
+        assert_eq!((m, ef_construction), (30, 360));
+        let ivf = spec(&[("index_type", "IVF_SQ8")]).unwrap().settings;
+        assert!(matches!(ivf, BuildSettings::Ivf(IvfSettings { list_count: 128, has_codes: true, .. })), "{ivf:?}");
+    }
+
+    #[test]
+    fn a_search_parameter_of_another_kind_is_ignored() {
+        let settings = |kind, json: &str| SearchSettings::parse(kind, &serde_json::from_str(json).unwrap(), 10);
+        assert_eq!(settings(IndexKind::IvfFlat, "{\"ef\": 1, \"nprobe\": \"32\"}").unwrap().nprobe, Some(32));
+        assert!(settings(IndexKind::Hnsw, "{\"nprobe\": -1}").is_ok());
+        assert!(settings(IndexKind::Flat, "{\"nprobe\": -1, \"ef\": 1}").is_ok());
+        let error = settings(IndexKind::IvfSq8, "{\"nprobe\": 65537}").unwrap_err();
+        assert_eq!(error.message, "Out of range in json: param 'nprobe' (65537) should be in range [1, 65536]");
+        assert_eq!(error.kind, ErrorKind::Unexpected);
     }
 
     #[test]

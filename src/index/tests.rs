@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::flat::DistanceRange;
+use super::hnsw::{Encoding, HnswSettings};
+use super::ivf::IvfSettings;
 use super::spec::{BuildSettings, GraphSettings, IndexKind, IndexSpec, SearchSettings};
 use super::*;
 use crate::format::samples::Random;
@@ -24,6 +26,14 @@ fn spec(kind: IndexKind) -> IndexSpec {
     let settings = match kind {
         IndexKind::Flat => BuildSettings::Flat,
         IndexKind::RabitqGraph => BuildSettings::Graph(GraphSettings::default()),
+        IndexKind::IvfFlat | IndexKind::IvfSq8 => {
+            let has_codes = kind == IndexKind::IvfSq8;
+            BuildSettings::Ivf(IvfSettings { list_count: 16, has_codes, seed: 1 })
+        }
+        IndexKind::Hnsw | IndexKind::HnswSq => {
+            let encoding = if kind == IndexKind::Hnsw { Encoding::Column } else { Encoding::Codes8 };
+            BuildSettings::Hnsw(HnswSettings { m: 12, ef_construction: 60, encoding, seed: 1 })
+        }
     };
     IndexSpec { kind, metric: Metric::L2, vector_type: DataType::FloatVector, dim: DIM, settings }
 }
@@ -52,7 +62,7 @@ fn nearest(values: &[f32], query: &[f32]) -> Vec<(u32, f32)> {
 fn found(image: &[u8], query: &[f32], k: usize, range: Option<DistanceRange>, source: &[f32]) -> Vec<u32> {
     let index = OpenIndex::open(image).unwrap();
     assert_eq!(index.row_count(), ROWS);
-    let settings = SearchSettings { level: Some(10), ..SearchSettings::default() };
+    let settings = SearchSettings { level: Some(10), nprobe: Some(16), ..SearchSettings::default() };
     let request =
         IndexRequest { k, settings: &settings, filter: None, range, source: Some(rows(source)), file_index: 3 };
     let mut top = TopK::new(k);

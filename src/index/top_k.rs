@@ -33,7 +33,7 @@ impl Hit {
 ///
 /// Hits are collected until there are well over `k`, then the far ones are dropped at once: a selection of `2k` costs
 /// about two comparisons per hit where a heap costs `log k`. Memory grows with the hits that come, up to `2k`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TopK {
     k: usize,
     hits: Vec<Hit>,
@@ -65,6 +65,20 @@ impl TopK {
                 self.drop_far_hits();
             }
         }
+    }
+
+    /// Empties it, to keep the `k` nearest of others; its memory stays.
+    pub fn begin(&mut self, k: usize) {
+        self.k = k;
+        self.hits.clear();
+        self.bound = f32::INFINITY;
+    }
+
+    /// Sorts the kept hits and gives them, nearest first.
+    pub fn sort(&mut self) -> &[Hit] {
+        self.drop_far_hits();
+        self.hits.sort_unstable_by(Hit::order);
+        &self.hits
     }
 
     /// The kept hits, nearest first.

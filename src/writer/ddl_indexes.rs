@@ -51,7 +51,9 @@ fn flatten(extra_params: Vec<common::KeyValuePair>) -> Result<Vec<(String, Strin
         }
         let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&value)
             .map_err(|error| Error::invalid(format_args!("index params are no JSON object: {error}")))?;
-        given.extend(parsed.into_iter().map(|(key, value)| match value {
+        // A parameter without a value is one that is not given.
+        let parsed = parsed.into_iter().filter(|(_, value)| !value.is_null());
+        given.extend(parsed.map(|(key, value)| match value {
             serde_json::Value::String(text) => (key, text),
             other => (key, other.to_string()),
         }));

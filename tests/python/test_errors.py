@@ -85,7 +85,7 @@ def test_an_index_type_that_is_not_built_yet_is_refused_by_name(client):
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=4)
     client.create_collection("indexed", schema=schema)
     refused("there is no vector index on field: [vector], please create index first", client.load_collection, "indexed")
-    for name in ["HNSW", "IVF_FLAT", "NOT_AN_INDEX"]:
+    for name in ["HNSW_PQ", "IVF_PQ", "NOT_AN_INDEX"]:
         indexes = client.prepare_index_params()
         indexes.add_index("vector", index_type=name, metric_type="L2", params={"M": 8, "efConstruction": 64, "nlist": 16})
         refused(name, client.create_index, "indexed", indexes)

@@ -9,11 +9,11 @@ mod encode;
 mod error;
 mod layout;
 mod partition;
-mod pool;
+pub(super) mod pool;
 mod prune;
 mod search;
-mod space;
-mod workers;
+pub(super) mod space;
+pub(super) mod workers;
 
 pub use build::{BuildParameters, Builder, Progress, Stage};
 pub use error::GraphError;

@@ -7,7 +7,7 @@ const STEP: usize = 16;
 
 /// Distances and ids apart: places are found by counting, without a branch that could be mispredicted.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(in crate::index) struct Pool {
     /// Ascending; infinity behind `len`.
     distances: Vec<f32>,
     ids: Vec<u32>,
@@ -68,6 +68,12 @@ impl Pool {
     /// Those that were not taken, nearest first.
     pub fn rest(&self) -> impl Iterator<Item = u32> + '_ {
         self.ids[..self.len].iter().copied().filter(|id| id & TAKEN == 0)
+    }
+
+    /// All candidates, nearest first, whether taken or not.
+    pub fn all(&self) -> impl Iterator<Item = (f32, u32)> + '_ {
+        let places = self.distances.iter().zip(&self.ids).take(self.len);
+        places.map(|(distance, id)| (*distance, id & !TAKEN))
     }
 
     /// Takes the nearest that was not taken.

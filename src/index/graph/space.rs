@@ -57,7 +57,8 @@ pub(super) fn lift_row(shape: &Shape, row: &[f32], out: &mut [f32]) {
     }
 }
 
-fn normalise(values: &mut [f32]) {
+/// Makes the norm 1; a zero vector stays.
+pub(in crate::index) fn normalise(values: &mut [f32]) {
     let norm = dot(values, values).sqrt();
     if norm > 0.0 && norm.is_finite() {
         values.iter_mut().for_each(|value| *value /= norm);
@@ -65,7 +66,7 @@ fn normalise(values: &mut [f32]) {
 }
 
 /// Sixteen partial sums: the same bits whatever the compiler makes of it.
-pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
+pub(in crate::index) fn dot(left: &[f32], right: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let (left, left_rest) = left.as_chunks::<16>();
     let (right, right_rest) = right.as_chunks::<16>();
@@ -79,7 +80,7 @@ pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
 }
 
 /// Writes 8-bit codes of `values` and returns what they are multiplied with.
-pub(super) fn quantise(values: &[f32], codes: &mut [i8]) -> f32 {
+pub(in crate::index) fn quantise(values: &[f32], codes: &mut [i8]) -> f32 {
     let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     let inverse = if most > 0.0 && most.is_finite() { CODE_MAX / most } else { 0.0 };
     for (code, value) in codes.iter_mut().zip(values) {
@@ -89,7 +90,7 @@ pub(super) fn quantise(values: &[f32], codes: &mut [i8]) -> f32 {
 }
 
 /// The signs of a rotation: splitmix64 of the seed and the word's number.
-pub(super) fn write_signs(signs: &mut [u8], seed: u64) {
+pub(in crate::index) fn write_signs(signs: &mut [u8], seed: u64) {
     debug_assert!(signs.len().is_multiple_of(4 * ROTATION_ROUNDS));
     for (index, word) in signs.as_chunks_mut::<4>().0.iter_mut().enumerate() {
         *word = ((mix(seed ^ mix(index as u64)) as u32) & 1 << 31).to_le_bytes();
@@ -97,7 +98,7 @@ pub(super) fn write_signs(signs: &mut [u8], seed: u64) {
 }
 
 /// splitmix64's finaliser: a hash of 64 bits.
-pub(super) fn mix(value: u64) -> u64 {
+pub(in crate::index) fn mix(value: u64) -> u64 {
     let mut value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

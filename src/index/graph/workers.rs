@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Calls `work` with every piece of `items` (`piece_len` elements) and its first index, on `threads` threads, each with
 /// memory of its own from `make`; `done` gets the number of elements finished so far.
-pub(super) fn for_each_piece<T: Send, S>(
+pub(in crate::index) fn for_each_piece<T: Send, S>(
     threads: usize,
     items: &mut [T],
     piece_len: usize,

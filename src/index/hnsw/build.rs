@@ -1,0 +1,365 @@
+//! From vectors to an image. Rows are inserted in random order, batch after batch: the rows of a batch look for neighbours in
+//! the graph as it was before the batch, on all threads, then their links are written. So threads change nothing in the outcome.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crc_fast::{CrcAlgorithm, checksum};
+
+use super::layout::{Encoding, LevelMut, Parts, Shape, UPPER_LEVELS_MAX, seal};
+use super::link::{Neighbour, Offer, answer, choose, write_links};
+use super::walk::{CodeDistances, Distances, Walker};
+use crate::index::codes::{CODE_DIM_MAX, CodeSpace, CodedQuery, Coder, Records};
+use crate::index::graph::space::{mix, write_signs};
+use crate::index::graph::workers::for_each_piece;
+use crate::index::{BuildIndex, BuildProgress, IndexError};
+use crate::kernel::{CodeKernels, VectorElement, VectorRows};
+use crate::types::Metric;
+
+/// Rows that a thread takes at once when vectors are copied.
+const PIECE_ROWS: usize = 64;
+/// Rows of a batch that a thread takes at once.
+const PIECE_INSERTS: usize = 4;
+/// A batch is this part of the rows that are there: its rows do not see each other.
+const BATCH_SHARE: usize = 16;
+/// Most rows of a batch: enough for many threads.
+const BATCH_ROWS_MAX: usize = 2048;
+
+/// How a graph is built.
+#[derive(Clone, Copy, Debug)]
+pub struct HnswParameters {
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// Links of a vertex on upper levels; twice as many on level 0.
+    pub m: usize,
+    /// Pool of the searches for neighbours.
+    pub ef_construction: usize,
+    /// Where searches find the vectors.
+    pub encoding: Encoding,
+    /// Of everything random.
+    pub seed: u64,
+    /// Threads to build with.
+    pub threads: usize,
+}
+
+/// Builds one image.
+pub struct HnswBuilder<'a> {
+    parameters: HnswParameters,
+    rows: VectorRows<'a>,
+    shape: Shape,
+    image_bytes: usize,
+    progress: &'a BuildProgress,
+}
+
+impl<'a> HnswBuilder<'a> {
+    /// Looks at the shape of the data alone.
+    ///
+    /// # Errors
+    /// When there are no rows, or too many.
+    pub fn new(
+        parameters: HnswParameters,
+        rows: VectorRows<'a>,
+        progress: &'a BuildProgress,
+    ) -> Result<HnswBuilder<'a>, IndexError> {
+        if rows.is_empty() {
+            return Err(IndexError::Build("there are no vectors"));
+        }
+        if rows.len() >= 1 << 31 || rows.dim >= CODE_DIM_MAX {
+            return Err(IndexError::Build("there are too many vectors for one file, or they are too long"));
+        }
+        let mut shape = Shape {
+            space: CodeSpace::of(parameters.metric, &rows),
+            row_count: rows.len(),
+            m: parameters.m,
+            encoding: parameters.encoding,
+            members: [0; UPPER_LEVELS_MAX],
+            entry_level: 0,
+            entry: 0,
+            has_twins: false,
+        };
+        let levels = Levels { seed: parameters.seed, m: parameters.m };
+        for row in 0..rows.len() as u32 {
+            shape.members[..levels.of(row)].iter_mut().for_each(|members| *members += 1);
+        }
+        let image_bytes = shape.image_bytes().ok_or(IndexError::Build("there are too many vectors for one file"))?;
+        Ok(HnswBuilder { parameters, rows, shape, image_bytes, progress })
+    }
+
+    /// Codes of all rows, by which the build compares them.
+    fn write_records(&self, coder: Coder<'_>, records: &mut [u8]) -> Result<(), IndexError> {
+        let mut records: Vec<&mut [u8]> = records.chunks_exact_mut(self.shape.space.record_bytes()).collect();
+        let is_strange = AtomicBool::new(false);
+        let write = |state: &mut (Vec<f32>, Vec<f32>), first: usize, piece: &mut [&mut [u8]]| {
+            let (row, placed) = state;
+            row.resize(self.rows.dim, 0.0);
+            for (index, record) in piece.iter_mut().enumerate() {
+                self.rows.widen(first + index, row);
+                if coder.write_record(row, placed, record).is_err() {
+                    is_strange.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        for_each_piece(self.parameters.threads, &mut records, PIECE_ROWS, Default::default, write, |_| ());
+        if is_strange.into_inner() {
+            return Err(IndexError::Build("a vector has an element that is not finite"));
+        }
+        Ok(())
+    }
+
+    /// Copies of all rows in 16 bits per element.
+    fn write_halves(&self, element: VectorElement, vectors: &mut [u8]) {
+        let mut copies: Vec<&mut [u8]> = vectors.chunks_exact_mut(self.rows.dim * 2).collect();
+        let write = |row: &mut Vec<f32>, first: usize, piece: &mut [&mut [u8]]| {
+            row.resize(self.rows.dim, 0.0);
+            for (index, copy) in piece.iter_mut().enumerate() {
+                self.rows.widen(first + index, row);
+                for (bytes, value) in copy.as_chunks_mut::<2>().0.iter_mut().zip(row.iter()) {
+                    *bytes = match element {
+                        VectorElement::BF16 => half::bf16::from_f32(*value).to_le_bytes(),
+                        _ => half::f16::from_f32(value.clamp(-F16_MAX, F16_MAX)).to_le_bytes(),
+                    };
+                }
+            }
+        };
+        for_each_piece(self.parameters.threads, &mut copies, PIECE_ROWS, Vec::new, write, |_| ());
+    }
+
+    /// Writes row numbers and places of all levels, and empty links.
+    fn write_levels(&self, levels: &mut [LevelMut<'_>]) {
+        let level_of = Levels { seed: self.parameters.seed, m: self.parameters.m };
+        for upper in 1..levels.len() {
+            let (lower, uppers) = levels.split_at_mut(upper);
+            let (level, below) = (&mut uppers[0], lower[upper - 1].view());
+            let members = (0..self.shape.row_count as u32).filter(|row| level_of.of(*row) >= upper);
+            for (bytes, row) in level.rows.as_chunks_mut::<4>().0.iter_mut().zip(members) {
+                *bytes = row.to_le_bytes();
+            }
+            for (bytes, row) in level.below.as_chunks_mut::<4>().0.iter_mut().zip(level.rows.as_chunks::<4>().0) {
+                *bytes = below.place(u32::from_le_bytes(*row)).unwrap_or(0).to_le_bytes();
+            }
+        }
+        for level in levels.iter_mut() {
+            for place in 0..level.view().count() as u32 {
+                write_links(level, place, std::iter::empty());
+            }
+        }
+    }
+
+    /// The order in which rows are inserted, twins left out: upper levels first, so that the first row is where all searches
+    /// begin; else at random, so that the rows of a batch are seldom near each other.
+    fn order(&self, twins: &Twins) -> Vec<u32> {
+        let level_of = Levels { seed: self.parameters.seed, m: self.parameters.m };
+        let mut order: Vec<u32> = (0..self.shape.row_count as u32).filter(|row| twins.is_vertex(*row)).collect();
+        order.sort_by_cached_key(|row| {
+            (std::cmp::Reverse(level_of.of(*row)), mix(self.parameters.seed ^ mix(u64::from(*row) ^ 1 << 40)), *row)
+        });
+        order
+    }
+
+    fn insert_all(&self, levels: &mut [LevelMut<'_>], records: Records<'_>, order: &[u32]) {
+        let level_of = Levels { seed: self.parameters.seed, m: self.parameters.m };
+        let mut inserted = 1;
+        while inserted < order.len() {
+            let batch_rows = (inserted / BATCH_SHARE).clamp(1, BATCH_ROWS_MAX);
+            let batch = &order[inserted..order.len().min(inserted + batch_rows)];
+            let mut found: Vec<Insert> = batch.iter().map(|row| Insert { row: *row, links: Vec::new() }).collect();
+            let search = |finder: &mut Finder, _: usize, piece: &mut [Insert]| {
+                for insert in piece {
+                    insert.links = finder.find(self, levels, records, insert.row, level_of.of(insert.row));
+                }
+            };
+            let threads = if batch.len() <= PIECE_INSERTS { 1 } else { self.parameters.threads };
+            for_each_piece(threads, &mut found, PIECE_INSERTS, Finder::default, search, |_| ());
+            for (index, level) in levels.iter_mut().enumerate() {
+                self.connect(level, index, records, &found);
+            }
+            inserted += batch.len();
+            self.progress.set(inserted);
+        }
+    }
+
+    /// Writes the links that the rows of a batch chose on one level, and the answers.
+    fn connect(&self, level: &mut LevelMut<'_>, index: usize, records: Records<'_>, found: &[Insert]) {
+        let mut offers = Vec::new();
+        for insert in found {
+            let Some(links) = insert.links.get(index) else { continue };
+            let Some(place) = level.view().place(insert.row) else { continue };
+            write_links(level, place, links.iter().map(|neighbour| neighbour.place));
+            offers.extend(links.iter().map(|neighbour| Offer {
+                target: neighbour.place,
+                source: Neighbour { distance: neighbour.distance, place },
+            }));
+        }
+        answer(level, records, &mut offers, self.parameters.threads);
+    }
+}
+
+/// Largest finite number of half precision.
+const F16_MAX: f32 = 65_504.0;
+
+impl BuildIndex for HnswBuilder<'_> {
+    fn image_bytes(&self) -> usize {
+        self.image_bytes
+    }
+
+    fn write(mut self: Box<Self>, image: &mut [u8]) -> Result<(), IndexError> {
+        if image.len() != self.image_bytes {
+            return Err(IndexError::Build("the image has another length than asked for"));
+        }
+        let parts = Parts::of(&self.shape, image).ok_or(IndexError::Build("the image is too short"))?;
+        let space = self.shape.space;
+        let has_codes = self.shape.encoding == Encoding::Codes8;
+        // What a search does not need is not in the image, but the build needs it.
+        let own_bytes = |bytes: usize| vec![0u8; if has_codes { 0 } else { bytes }];
+        let (mut own_signs, mut own_centre) = (own_bytes(space.signs_bytes()), own_bytes(space.centre_bytes()));
+        let mut own_records = own_bytes(space.record_bytes() * self.shape.row_count);
+        let mut levels = parts.levels;
+        let vectors = parts.vectors;
+        if let Some(element) = self.shape.encoding.element() {
+            self.write_halves(element, vectors);
+        }
+        let (signs, centre, records) = match has_codes {
+            true => (parts.signs, parts.centre, vectors),
+            false => (&mut own_signs[..], &mut own_centre[..], &mut own_records[..]),
+        };
+        write_signs(signs, self.parameters.seed);
+        space.write_centre(&self.rows, centre);
+        self.write_records(Coder { space, signs, centre }, records)?;
+        let records = Records { bytes: records, record_bytes: space.record_bytes() };
+        let twins = Twins::of(records, self.shape.row_count);
+        twins.write(parts.twins);
+        self.shape.has_twins = twins.vertices.is_some();
+        self.write_levels(&mut levels);
+        let order = self.order(&twins);
+        if let Some(first) = order.first() {
+            let level_of = Levels { seed: self.parameters.seed, m: self.parameters.m };
+            self.shape.entry_level = level_of.of(*first);
+            self.shape.entry = levels[self.shape.entry_level].view().place(*first).unwrap_or(0);
+        }
+        self.insert_all(&mut levels[..=self.shape.entry_level], records, &order);
+        self.progress.set(self.shape.row_count);
+        seal(&self.shape, image);
+        Ok(())
+    }
+}
+
+/// Rows whose codes are equal: the first is a vertex, the others hang on it. As vertices they would link to nothing but each
+/// other, and what lies beyond them could not be reached.
+struct Twins {
+    /// The vertex of each row; `None` when every row is one.
+    vertices: Option<Vec<u32>>,
+}
+
+impl Twins {
+    fn of(records: Records<'_>, row_count: usize) -> Twins {
+        let hash = |row: u32| checksum(CrcAlgorithm::Crc64Nvme, records.get(row as usize).unwrap_or_default());
+        let mut hashed: Vec<(u64, u32)> = (0..row_count as u32).map(|row| (hash(row), row)).collect();
+        hashed.sort_unstable();
+        let mut vertices: Option<Vec<u32>> = None;
+        let mut firsts: Vec<u32> = Vec::new();
+        for rows in hashed.chunk_by(|left, right| left.0 == right.0).filter(|rows| rows.len() > 1) {
+            firsts.clear();
+            for (_, row) in rows {
+                let record = records.get(*row as usize);
+                match firsts.iter().find(|first| records.get(**first as usize) == record) {
+                    Some(first) => {
+                        let vertices = vertices.get_or_insert_with(|| (0..row_count as u32).collect());
+                        vertices[*row as usize] = *first;
+                    }
+                    None => firsts.push(*row),
+                }
+            }
+        }
+        Twins { vertices }
+    }
+
+    fn is_vertex(&self, row: u32) -> bool {
+        self.vertices.as_ref().is_none_or(|vertices| vertices[row as usize] == row)
+    }
+
+    /// Writes chains: the next twin of each row, the row itself at the end.
+    fn write(&self, bytes: &mut [u8]) {
+        let Some(vertices) = &self.vertices else { return };
+        let mut next: Vec<u32> = (0..vertices.len() as u32).collect();
+        // Backwards, each row is put right behind its vertex: chains ascend.
+        for (row, vertex) in vertices.iter().enumerate().rev().filter(|(row, vertex)| *row as u32 != **vertex) {
+            let behind = next[*vertex as usize];
+            next[row] = if behind == *vertex { row as u32 } else { behind };
+            next[*vertex as usize] = row as u32;
+        }
+        for (bytes, next) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(next) {
+            *bytes = next.to_le_bytes();
+        }
+    }
+}
+
+/// How high rows reach: each level holds a random `m`-th of the one below.
+#[derive(Clone, Copy)]
+struct Levels {
+    seed: u64,
+    m: usize,
+}
+
+impl Levels {
+    fn of(&self, row: u32) -> usize {
+        let mut random = mix(self.seed ^ mix(u64::from(row) ^ 1 << 32));
+        let mut level = 0;
+        while level < UPPER_LEVELS_MAX && random.is_multiple_of(self.m.max(2) as u64) {
+            level += 1;
+            random = mix(random);
+        }
+        level
+    }
+}
+
+/// A row of a batch and the neighbours it chose, from level 0 up.
+struct Insert {
+    row: u32,
+    links: Vec<Vec<Neighbour>>,
+}
+
+/// Looks for neighbours; memory of one thread.
+#[derive(Default)]
+struct Finder {
+    walker: Walker,
+    query: CodedQuery,
+    out: Vec<f32>,
+}
+
+impl Finder {
+    fn find(
+        &mut self,
+        builder: &HnswBuilder<'_>,
+        levels: &[LevelMut<'_>],
+        records: Records<'_>,
+        row: u32,
+        row_level: usize,
+    ) -> Vec<Vec<Neighbour>> {
+        let Finder { walker, query, out } = self;
+        let Some(record) = records.get(row as usize) else { return Vec::new() };
+        query.place_record(record);
+        let mut distances = CodeDistances { kernels: CodeKernels::get(), records, query, metric: Metric::L2, out };
+        let mut found = vec![Vec::new(); row_level + 1];
+        let Some(top) = levels.last() else { return found };
+        let entry = builder.shape.entry;
+        let first = distances.compute(&[top.view().row(entry)]).first().copied();
+        let mut at = (first.unwrap_or(f32::INFINITY), entry);
+        for (index, level) in levels.iter().enumerate().rev() {
+            let level = level.view();
+            if index > row_level {
+                at = walker.descend(&level, at, &mut distances);
+            } else {
+                walker.walk(&level, at, builder.parameters.ef_construction, &mut distances);
+                let mut neighbours: Vec<Neighbour> =
+                    walker.pool.all().map(|(distance, place)| Neighbour { distance, place }).collect();
+                neighbours.retain(|neighbour| neighbour.distance.is_finite());
+                at = neighbours.first().map_or(at, |nearest| (nearest.distance, nearest.place));
+                choose(&level, records, &mut neighbours, builder.shape.degree(index));
+                found[index] = neighbours;
+            }
+            if let Some(below) = index.checked_sub(1).and_then(|below| levels.get(below)) {
+                at.1 = level.below(at.1, &below.view());
+            }
+        }
+        found
+    }
+}

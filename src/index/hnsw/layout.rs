@@ -1,0 +1,360 @@
+//! The bytes of an image: header, upper levels, twins, links of level 0, vectors. See FORMAT.md.
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::IndexError;
+use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, Records};
+use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
+use crate::kernel::{VectorElement, VectorRows};
+use crate::types::Metric;
+
+const VERSION: u32 = 1;
+/// How an image begins.
+pub(in crate::index) const MAGIC: &[u8; 8] = b"SHOALHNW";
+/// Most levels above level 0: with two links per vertex, 2^15 rows have as many.
+pub(super) const UPPER_LEVELS_MAX: usize = 15;
+/// Fields in front of the numbers of members of the upper levels.
+const MEMBERS_FIELD: usize = 9;
+/// Bounds of `m`, Milvus' and the least that makes a graph.
+const M_MAX: usize = 2048;
+
+/// Where the vectors of a graph are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Encoding {
+    /// In the column of the table file: nothing is copied.
+    Column,
+    /// In the image, one byte per element.
+    Codes8,
+    /// In the image, in half precision.
+    F16,
+    /// In the image, the upper halves of `f32`.
+    Bf16,
+}
+
+impl Encoding {
+    const ALL: [Encoding; 4] = [Encoding::Column, Encoding::Codes8, Encoding::F16, Encoding::Bf16];
+
+    fn word(self) -> u32 {
+        match self {
+            Encoding::Column => 0,
+            Encoding::Codes8 => 1,
+            Encoding::F16 => 2,
+            Encoding::Bf16 => 3,
+        }
+    }
+
+    /// What an element of the copies is; `None` when there are none, or they are codes.
+    pub(super) fn element(self) -> Option<VectorElement> {
+        match self {
+            Encoding::Column | Encoding::Codes8 => None,
+            Encoding::F16 => Some(VectorElement::F16),
+            Encoding::Bf16 => Some(VectorElement::BF16),
+        }
+    }
+}
+
+/// The numbers that say where everything lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shape {
+    /// Metric, dimension and what IP needs.
+    pub space: CodeSpace,
+    pub row_count: usize,
+    /// Links of a vertex on an upper level; twice as many on level 0.
+    pub m: usize,
+    pub encoding: Encoding,
+    /// Members of level 1, 2, ...; zeros behind the last level.
+    pub members: [u32; UPPER_LEVELS_MAX],
+    /// Where searches begin: a level and a place on it.
+    pub entry_level: usize,
+    pub entry: u32,
+    /// Whether some rows are twins: equal to another row, which alone is a vertex.
+    pub has_twins: bool,
+}
+
+impl Shape {
+    /// Levels above level 0.
+    pub fn upper_count(&self) -> usize {
+        self.members.iter().take_while(|members| **members > 0).count()
+    }
+
+    /// Links of a vertex on a level.
+    pub fn degree(&self, level: usize) -> usize {
+        if level == 0 { self.m * 2 } else { self.m }
+    }
+
+    /// Bytes of row numbers, places below and links of an upper level.
+    fn level_bytes(&self, level: usize) -> [usize; 3] {
+        let members = self.members[level - 1] as usize;
+        [members * 4, members * 4, members * self.m * 4]
+    }
+
+    /// Bytes of the sections: upper levels, twins, links, signs, centre, vectors. `None` when there are no such numbers.
+    fn sections(&self) -> Option<[usize; 6]> {
+        let upper: usize = (1..=self.upper_count()).flat_map(|level| self.level_bytes(level)).sum();
+        let of_codes = |bytes: usize| if self.encoding == Encoding::Codes8 { bytes } else { 0 };
+        let row_bytes = match self.encoding {
+            Encoding::Column => 0,
+            Encoding::Codes8 => self.space.record_bytes(),
+            Encoding::F16 | Encoding::Bf16 => self.space.dim * 2,
+        };
+        Some([
+            padded(upper)?,
+            padded(self.row_count.checked_mul(4)?)?,
+            padded(self.row_count.checked_mul(self.degree(0) * 4)?)?,
+            of_codes(self.space.signs_bytes()),
+            of_codes(self.space.centre_bytes()),
+            self.row_count.checked_mul(row_bytes)?,
+        ])
+    }
+
+    /// Bytes of the whole image; `None` when there is no such number.
+    pub fn image_bytes(&self) -> Option<usize> {
+        self.sections()?.into_iter().try_fold(header::BYTES, usize::checked_add)
+    }
+}
+
+/// One level of an image that is being written.
+pub(super) struct LevelMut<'a> {
+    /// Row numbers, ascending; nothing on level 0, where places are rows.
+    pub rows: &'a mut [u8],
+    /// The places of the members on the level below.
+    pub below: &'a mut [u8],
+    pub links: &'a mut [u8],
+    pub degree: usize,
+}
+
+impl LevelMut<'_> {
+    pub fn view(&self) -> Level<'_> {
+        Level {
+            rows: self.rows.as_chunks().0,
+            below: self.below.as_chunks().0,
+            links: self.links.as_chunks().0,
+            degree: self.degree,
+        }
+    }
+}
+
+/// An image that is being written, in parts that do not overlap.
+pub(super) struct Parts<'a> {
+    /// From level 0 up.
+    pub levels: Vec<LevelMut<'a>>,
+    pub twins: &'a mut [u8],
+    pub signs: &'a mut [u8],
+    pub centre: &'a mut [u8],
+    pub vectors: &'a mut [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// `image` has `shape.image_bytes()` bytes.
+    pub fn of(shape: &Shape, image: &'a mut [u8]) -> Option<Parts<'a>> {
+        let [mut upper, twins, links, signs, centre, vectors] = SectionsMut::of(image).split(shape.sections()?)?;
+        let links_bytes = shape.row_count * shape.degree(0) * 4;
+        let links = links.get_mut(..links_bytes)?;
+        let mut levels = vec![LevelMut { rows: &mut [], below: &mut [], links, degree: shape.degree(0) }];
+        for level in 1..=shape.upper_count() {
+            let [rows, below, links] = shape.level_bytes(level);
+            let (rows, rest) = upper.split_at_mut_checked(rows)?;
+            let (below, rest) = rest.split_at_mut_checked(below)?;
+            let (links, rest) = rest.split_at_mut_checked(links)?;
+            levels.push(LevelMut { rows, below, links, degree: shape.degree(level) });
+            upper = rest;
+        }
+        Some(Parts { levels, twins, signs, centre, vectors })
+    }
+}
+
+/// Writes the header, which makes the image whole.
+pub(super) fn seal(shape: &Shape, image: &mut [u8]) {
+    let mut words = [0; MEMBERS_FIELD + UPPER_LEVELS_MAX];
+    words[..MEMBERS_FIELD].copy_from_slice(&[
+        header::metric_word(shape.space.metric),
+        shape.space.dim as u32,
+        shape.row_count as u32,
+        shape.m as u32,
+        shape.encoding.word(),
+        shape.space.squared_norm_max.to_bits(),
+        shape.entry,
+        shape.entry_level as u32,
+        u32::from(shape.has_twins),
+    ]);
+    words[MEMBERS_FIELD..].copy_from_slice(&shape.members);
+    header::seal(image, MAGIC, VERSION, &words);
+}
+
+/// A graph over the bytes of an image: nothing is copied, and whatever the bytes are, no search leaves them.
+#[derive(Clone, Copy, Debug)]
+pub struct Hnsw<'a> {
+    pub(super) shape: Shape,
+    upper: &'a [u8],
+    twins: &'a [u8],
+    links: &'a [u8],
+    /// Of the codes, when there are any.
+    pub(super) coder: Option<Coder<'a>>,
+    vectors: &'a [u8],
+    image: &'a [u8],
+}
+
+impl<'a> Hnsw<'a> {
+    /// Looks at the header and the lengths alone, in constant time: [`Hnsw::verify`] reads everything. Damage behind the
+    /// header makes answers wrong, never a read out of bounds.
+    ///
+    /// # Errors
+    /// When this is no image, one of another version, or a damaged or truncated one.
+    pub fn open(image: &'a [u8]) -> Result<Hnsw<'a>, IndexError> {
+        let fields = Fields::open(image, MAGIC, VERSION)?;
+        let shape = shape_of(&fields).ok_or(header::CONTRADICTS)?;
+        if shape.image_bytes() != Some(image.len()) {
+            return Err(header::WRONG_LENGTH);
+        }
+        let sections = shape.sections().and_then(|lengths| Sections::of(image).split(lengths));
+        let [upper, twins, links, signs, centre, vectors] = sections.ok_or(header::WRONG_LENGTH)?;
+        let coder = (shape.encoding == Encoding::Codes8).then_some(Coder { space: shape.space, signs, centre });
+        Ok(Hnsw { shape, upper, twins, links, coder, vectors, image })
+    }
+
+    /// Reads the whole image and compares its checksum.
+    ///
+    /// # Errors
+    /// When a byte is not what was written.
+    pub fn verify(&self) -> Result<(), IndexError> {
+        header::verify(self.image)
+    }
+
+    /// Number of vectors.
+    pub fn row_count(&self) -> usize {
+        self.shape.row_count
+    }
+
+    /// Elements of a vector.
+    pub fn dim(&self) -> usize {
+        self.shape.space.dim
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.shape.space.metric
+    }
+
+    /// The codes of all rows; none when there are no codes.
+    pub(super) fn records(&self) -> Records<'a> {
+        Records { bytes: self.vectors, record_bytes: self.shape.space.record_bytes() }
+    }
+
+    /// The 16-bit copies of all rows, if there are any.
+    pub(super) fn halves(&self) -> Option<VectorRows<'a>> {
+        let element = self.shape.encoding.element()?;
+        Some(VectorRows { bytes: self.vectors, dim: self.dim(), element })
+    }
+
+    /// A row and those that are equal to it. However the bytes go round in circles, it ends.
+    pub(super) fn twins(&self, row: u32) -> impl Iterator<Item = u32> + use<'a> {
+        let twins = if self.shape.has_twins { self.twins.as_chunks::<4>().0 } else { &[] };
+        let row_count = self.shape.row_count;
+        let next = move |row: &u32| {
+            let twin = u32::from_le_bytes(*twins.get(*row as usize)?);
+            (twin != *row && (twin as usize) < row_count).then_some(twin)
+        };
+        std::iter::successors(Some(row), next).take(row_count)
+    }
+
+    /// A level; nothing for one that is none.
+    pub(super) fn level(&self, level: usize) -> Level<'a> {
+        if level == 0 {
+            let links = &self.links[..self.shape.row_count * self.shape.degree(0) * 4];
+            return Level { rows: &[], below: &[], links: links.as_chunks().0, degree: self.shape.degree(0) };
+        }
+        let before: usize = (1..level).flat_map(|level| self.shape.level_bytes(level)).sum();
+        let split = || {
+            let lengths = self.shape.level_bytes(level);
+            let (rows, rest) = self.upper.get(before..)?.split_at_checked(lengths[0])?;
+            let (below, rest) = rest.split_at_checked(lengths[1])?;
+            Some((rows, below, rest.get(..lengths[2])?))
+        };
+        let (rows, below, links) = split().unwrap_or_default();
+        let (rows, below, links) = (rows.as_chunks().0, below.as_chunks().0, links.as_chunks().0);
+        Level { rows, below, links, degree: self.shape.degree(level) }
+    }
+}
+
+/// The vertices of one level and their links; numbers come from outside and are checked where they are followed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level<'a> {
+    rows: &'a [[u8; 4]],
+    below: &'a [[u8; 4]],
+    links: &'a [[u8; 4]],
+    degree: usize,
+}
+
+impl<'a> Level<'a> {
+    /// Number of vertices.
+    pub fn count(&self) -> usize {
+        self.links.len() / self.degree.max(1)
+    }
+
+    /// Whether places are rows.
+    pub fn is_ground(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The row of a place; on level 0 they are the same.
+    #[inline]
+    pub fn row(&self, place: u32) -> u32 {
+        if self.is_ground() {
+            place
+        } else {
+            self.rows.get(place as usize).map_or(u32::MAX, |row| u32::from_le_bytes(*row))
+        }
+    }
+
+    /// The place of a row.
+    pub fn place(&self, row: u32) -> Option<u32> {
+        if self.is_ground() {
+            return Some(row);
+        }
+        let place = self.rows.binary_search_by_key(&row, |row| u32::from_le_bytes(*row)).ok()?;
+        Some(place as u32)
+    }
+
+    /// The place on `below`, the level below.
+    pub fn below(&self, place: u32, below: &Level<'_>) -> u32 {
+        let found = self.below.get(place as usize).map(|place| u32::from_le_bytes(*place));
+        found.filter(|place| (*place as usize) < below.count()).unwrap_or(0)
+    }
+
+    /// The links of a place; one to itself is none.
+    #[inline]
+    pub fn links(&self, place: u32) -> &'a [[u8; 4]] {
+        let first = place as usize * self.degree;
+        self.links.get(first..first + self.degree).unwrap_or_default()
+    }
+}
+
+fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
+    let space = CodeSpace {
+        metric: fields.metric(0)?,
+        dim: fields.word(1) as usize,
+        squared_norm_max: f32::from_bits(fields.word(5)),
+    };
+    let shape = Shape {
+        space,
+        row_count: fields.word(2) as usize,
+        m: fields.word(3) as usize,
+        encoding: Encoding::ALL.into_iter().find(|encoding| encoding.word() == fields.word(4))?,
+        members: std::array::from_fn(|index| fields.word(MEMBERS_FIELD + index)),
+        entry: fields.word(6),
+        entry_level: fields.word(7) as usize,
+        has_twins: fields.word(8) == 1,
+    };
+    let entry_count = match shape.entry_level {
+        0 => shape.row_count,
+        level => *shape.members.get(level - 1)? as usize,
+    };
+    let is_possible = (1..CODE_DIM_MAX).contains(&space.dim)
+        && (1..=M_MAX).contains(&shape.m)
+        && shape.row_count <= 1 << 31
+        && shape.entry_level <= shape.upper_count()
+        && (shape.entry as usize) < entry_count
+        && fields.word(8) <= 1
+        && shape.members.iter().all(|members| *members as usize <= shape.row_count);
+    is_possible.then_some(shape)
+}

@@ -1,0 +1,163 @@
+//! The bytes of an image: header, centroids, list starts, row numbers, codes. See FORMAT.md.
+
+use crate::index::IndexError;
+use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, Records};
+use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
+use crate::types::Metric;
+
+const VERSION: u32 = 1;
+/// How an image begins.
+pub(in crate::index) const MAGIC: &[u8; 8] = b"SHOALIVF";
+
+/// The numbers that say where everything lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shape {
+    /// Metric, dimension and what IP needs.
+    pub space: CodeSpace,
+    pub row_count: usize,
+    pub list_count: usize,
+    /// Whether rows lie in the image as 8-bit codes; else they are read from their column.
+    pub has_codes: bool,
+}
+
+impl Shape {
+    /// Bytes of the sections: centroids, starts, rows, signs, centre, records. `None` when there are no such numbers.
+    fn sections(&self) -> Option<[usize; 6]> {
+        let of_codes = |bytes: usize| if self.has_codes { bytes } else { 0 };
+        Some([
+            padded(self.list_count.checked_mul(self.space.dim * 4)?)?,
+            padded((self.list_count + 1) * 4)?,
+            padded(self.row_count.checked_mul(4)?)?,
+            of_codes(self.space.signs_bytes()),
+            of_codes(self.space.centre_bytes()),
+            of_codes(self.row_count.checked_mul(self.space.record_bytes())?),
+        ])
+    }
+
+    /// Bytes of the whole image; `None` when there is no such number.
+    pub fn image_bytes(&self) -> Option<usize> {
+        self.sections()?.into_iter().try_fold(header::BYTES, usize::checked_add)
+    }
+}
+
+/// An image that is being written, in parts that do not overlap.
+pub(super) struct Parts<'a> {
+    pub centroids: &'a mut [u8],
+    pub starts: &'a mut [u8],
+    pub rows: &'a mut [u8],
+    pub signs: &'a mut [u8],
+    pub centre: &'a mut [u8],
+    pub records: &'a mut [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// `image` has `shape.image_bytes()` bytes.
+    pub fn of(shape: &Shape, image: &'a mut [u8]) -> Option<Parts<'a>> {
+        let [centroids, starts, rows, signs, centre, records] = SectionsMut::of(image).split(shape.sections()?)?;
+        Some(Parts { centroids, starts, rows, signs, centre, records })
+    }
+}
+
+/// Writes the header, which makes the image whole.
+pub(super) fn seal(shape: &Shape, image: &mut [u8]) {
+    let words = [
+        header::metric_word(shape.space.metric),
+        shape.space.dim as u32,
+        shape.row_count as u32,
+        shape.list_count as u32,
+        u32::from(shape.has_codes),
+        shape.space.squared_norm_max.to_bits(),
+    ];
+    header::seal(image, MAGIC, VERSION, &words);
+}
+
+/// Inverted lists over the bytes of an image: nothing is copied, and whatever the bytes are, no search leaves them.
+#[derive(Clone, Copy, Debug)]
+pub struct Ivf<'a> {
+    pub(super) shape: Shape,
+    /// Little-endian `f32`, `dim` per list.
+    pub(super) centroids: &'a [u8],
+    starts: &'a [u8],
+    rows: &'a [u8],
+    /// Of the codes, when there are any.
+    pub(super) coder: Option<Coder<'a>>,
+    /// In the order of lists.
+    pub(super) records: Records<'a>,
+    image: &'a [u8],
+}
+
+impl<'a> Ivf<'a> {
+    /// Looks at the header and the lengths alone, in constant time: [`Ivf::verify`] reads everything. Damage behind the
+    /// header makes answers wrong, never a read out of bounds.
+    ///
+    /// # Errors
+    /// When this is no image, one of another version, or a damaged or truncated one.
+    pub fn open(image: &'a [u8]) -> Result<Ivf<'a>, IndexError> {
+        let fields = Fields::open(image, MAGIC, VERSION)?;
+        let shape = shape_of(&fields).ok_or(header::CONTRADICTS)?;
+        if shape.image_bytes() != Some(image.len()) {
+            return Err(header::WRONG_LENGTH);
+        }
+        let sections = shape.sections().and_then(|lengths| Sections::of(image).split(lengths));
+        let [centroids, starts, rows, signs, centre, records] = sections.ok_or(header::WRONG_LENGTH)?;
+        let coder = shape.has_codes.then_some(Coder { space: shape.space, signs, centre });
+        let records = Records { bytes: records, record_bytes: shape.space.record_bytes() };
+        Ok(Ivf { shape, centroids, starts, rows, coder, records, image })
+    }
+
+    /// Reads the whole image and compares its checksum.
+    ///
+    /// # Errors
+    /// When a byte is not what was written.
+    pub fn verify(&self) -> Result<(), IndexError> {
+        header::verify(self.image)
+    }
+
+    /// Number of vectors.
+    pub fn row_count(&self) -> usize {
+        self.shape.row_count
+    }
+
+    /// Number of lists.
+    pub fn list_count(&self) -> usize {
+        self.shape.list_count
+    }
+
+    /// Elements of a vector.
+    pub fn dim(&self) -> usize {
+        self.shape.space.dim
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.shape.space.metric
+    }
+
+    /// The place of a list's first row, and its row numbers, which come from outside: not below the row count for sure.
+    #[inline]
+    pub(super) fn list(&self, list: usize) -> (usize, &'a [[u8; 4]]) {
+        let starts = self.starts.as_chunks::<4>().0;
+        let place = |index: usize| starts.get(index).map_or(0, |start| u32::from_le_bytes(*start) as usize);
+        let (first, end) = (place(list), place(list + 1).min(self.shape.row_count));
+        (first, self.rows.as_chunks::<4>().0.get(first..end).unwrap_or_default())
+    }
+}
+
+fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
+    let space = CodeSpace {
+        metric: fields.metric(0)?,
+        dim: fields.word(1) as usize,
+        squared_norm_max: f32::from_bits(fields.word(5)),
+    };
+    let shape = Shape {
+        space,
+        row_count: fields.word(2) as usize,
+        list_count: fields.word(3) as usize,
+        has_codes: fields.word(4) == 1,
+    };
+    let is_possible = (1..CODE_DIM_MAX).contains(&space.dim)
+        && fields.word(4) <= 1
+        && shape.list_count > 0
+        && shape.list_count <= shape.row_count;
+    is_possible.then_some(shape)
+}

@@ -1,0 +1,20 @@
+//! Inverted lists: k-means puts every row into the list of its nearest centroid, a search looks into the nearest lists.
+//! Start at `search.rs`; `layout.rs` is the format (FORMAT.md), `build.rs` and `kmeans.rs` make it. Uses `kernel`, `types`.
+//! Invariants: an image is searched where it lies, unchanged and unaligned if need be; whatever its bytes are, a search reads
+//! within it; the same data, parameters and seed give the same image on any number of threads and any CPU.
+
+mod build;
+mod kmeans;
+mod layout;
+mod search;
+mod settings;
+
+pub use build::{IvfBuilder, IvfParameters};
+pub use layout::Ivf;
+pub(super) use layout::MAGIC;
+pub use search::{IvfScratch, IvfSearch};
+pub use settings::IvfSettings;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

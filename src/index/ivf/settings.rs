@@ -1,0 +1,38 @@
+//! The parameters of inverted lists, as users give them.
+
+use serde::{Deserialize, Serialize};
+
+use super::IvfParameters;
+use crate::index::spec::{IndexSpec, Params};
+use crate::types::Result;
+
+/// Checked parameters of a build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IvfSettings {
+    /// Lists per file.
+    pub list_count: usize,
+    /// Whether the lists hold 8-bit codes.
+    pub has_codes: bool,
+    /// Of everything random.
+    pub seed: u64,
+}
+
+impl IvfSettings {
+    /// Milvus' ranges and defaults.
+    ///
+    /// # Errors
+    /// With Milvus' texts.
+    pub(in crate::index) fn parse(params: &Params<'_>, has_codes: bool) -> Result<IvfSettings> {
+        Ok(IvfSettings {
+            list_count: params.integer("nlist", 1..=65_536)?.unwrap_or(128),
+            has_codes,
+            seed: params.seed()?,
+        })
+    }
+
+    /// What the builder takes.
+    pub(in crate::index) fn parameters(&self, spec: &IndexSpec, threads: usize) -> IvfParameters {
+        let IvfSettings { list_count, has_codes, seed } = *self;
+        IvfParameters { metric: spec.metric, list_count, has_codes, seed, threads }
+    }
+}

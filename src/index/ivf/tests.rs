@@ -1,0 +1,229 @@
+//! Tests of `index/ivf`.
+
+use super::*;
+use crate::index::flat::DistanceRange;
+use crate::index::trial::{built, clustered, column, damaged, every, exact, recall};
+use crate::index::{BuildProgress, Hit, TopK, header};
+use crate::types::{Bitmap, Metric};
+
+const DIM: usize = 24;
+const ROWS: usize = 2000;
+const METRICS: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
+
+fn parameters(metric: Metric, has_codes: bool) -> IvfParameters {
+    IvfParameters { metric, list_count: 48, has_codes, seed: 1, threads: 2 }
+}
+
+fn image(parameters: IvfParameters, values: &[f32], dim: usize) -> Vec<u8> {
+    built(IvfBuilder::new(parameters, column(values, dim), &BuildProgress::default()).unwrap())
+}
+
+fn search(k: usize, probe_count: usize) -> IvfSearch<'static> {
+    let probe_count = Some(probe_count);
+    IvfSearch { k, probe_count, refine: 1.0, filter: None, range: None, source: None, file_index: 0 }
+}
+
+fn found(ivf: &Ivf<'_>, query: &[f32], search: &IvfSearch<'_>) -> Vec<Hit> {
+    let mut top = TopK::new(search.k);
+    ivf.search(query, search, &mut IvfScratch::default(), &mut top).unwrap();
+    top.into_sorted()
+}
+
+/// Recall@10 of 50 unseen queries.
+fn recall_of(metric: Metric, has_codes: bool, probe_count: usize, filter: Option<&Bitmap>) -> f64 {
+    let values = clustered(ROWS, DIM, 1);
+    let image = image(parameters(metric, has_codes), &values, DIM);
+    let ivf = Ivf::open(&image).unwrap();
+    ivf.verify().unwrap();
+    let search = IvfSearch { filter, source: Some(column(&values, DIM)), ..search(10, probe_count) };
+    let queries = clustered(50, DIM, 2);
+    let (truths, founds): (Vec<_>, Vec<_>) = queries
+        .chunks_exact(DIM)
+        .map(|query| (exact(metric, &values, query, 10, filter, None), found(&ivf, query, &search)))
+        .unzip();
+    recall(&truths, &founds)
+}
+
+#[test]
+fn every_metric_finds_the_nearest_with_and_without_codes() {
+    for metric in METRICS {
+        for has_codes in [false, true] {
+            let recall = recall_of(metric, has_codes, 16, None);
+            assert!(recall >= 0.95, "{metric:?}, codes {has_codes}: {recall}");
+        }
+    }
+}
+
+#[test]
+fn all_lists_without_codes_are_a_flat_scan() {
+    assert_eq!(recall_of(Metric::L2, false, 64, None), 1.0);
+}
+
+#[test]
+fn a_filter_is_obeyed_and_costs_no_recall() {
+    for step in [100, 10, 2] {
+        for has_codes in [false, true] {
+            let recall = recall_of(Metric::L2, has_codes, 16, Some(&every(step, ROWS)));
+            assert!(recall >= 0.95, "every {step}th row, codes {has_codes}: {recall}");
+        }
+    }
+}
+
+#[test]
+fn hits_are_allowed_rows_and_as_many_as_there_are() {
+    let values = clustered(ROWS, DIM, 1);
+    for has_codes in [false, true] {
+        let image = image(parameters(Metric::L2, has_codes), &values, DIM);
+        let ivf = Ivf::open(&image).unwrap();
+        let filter = every(500, ROWS);
+        let search = IvfSearch { filter: Some(&filter), source: Some(column(&values, DIM)), ..search(20, 1) };
+        let mut rows: Vec<u32> = found(&ivf, &values[..DIM], &search).iter().map(|hit| hit.row).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..ROWS as u32).step_by(500).collect::<Vec<_>>());
+        let nothing = Bitmap::zeros(ROWS);
+        assert!(found(&ivf, &values[..DIM], &IvfSearch { filter: Some(&nothing), ..search }).is_empty());
+    }
+}
+
+#[test]
+fn a_range_has_what_a_flat_scan_has() {
+    let values = clustered(ROWS, DIM, 1);
+    for metric in METRICS {
+        let image = image(parameters(metric, true), &values, DIM);
+        let ivf = Ivf::open(&image).unwrap();
+        let query = &values[DIM * 7..][..DIM];
+        let all = exact(metric, &values, query, 200, None, None);
+        let range = DistanceRange { low: all[20].distance, high: all[120].distance };
+        let search = IvfSearch { range: Some(range), source: Some(column(&values, DIM)), ..search(200, 64) };
+        assert_eq!(found(&ivf, query, &search), exact(metric, &values, query, 200, None, Some(range)), "{metric:?}");
+    }
+}
+
+#[test]
+fn codes_alone_give_near_distances() {
+    let values = clustered(ROWS, DIM, 1);
+    for metric in METRICS {
+        let image = image(parameters(metric, true), &values, DIM);
+        let ivf = Ivf::open(&image).unwrap();
+        for query in clustered(20, DIM, 3).chunks_exact(DIM) {
+            let truth = exact(metric, &values, query, ROWS, None, None);
+            for hit in found(&ivf, query, &search(10, 64)) {
+                let true_hit = truth.iter().find(|other| other.row == hit.row).unwrap();
+                let error = (true_hit.distance - hit.distance).abs();
+                assert!(error <= 0.03 * true_hit.distance.abs().max(1.0), "{metric:?}: {hit:?}, {true_hit:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing_in_the_image() {
+    let values = clustered(1500, DIM, 3);
+    let with = |threads, seed| image(IvfParameters { threads, seed, ..parameters(Metric::Cosine, true) }, &values, DIM);
+    let one = with(1, 1);
+    assert!(one == with(3, 1));
+    assert!(one != with(1, 2));
+}
+
+#[test]
+fn few_equal_and_zero_vectors_can_be_searched() {
+    for rows in [1, 2, 31, 200] {
+        for values in [clustered(rows, 3, 1), vec![0.0; rows * 3], vec![7.5; rows * 3], vec![3e38; rows * 3]] {
+            for metric in METRICS {
+                for has_codes in [false, true] {
+                    let image = image(parameters(metric, has_codes), &values, 3);
+                    let source = Some(column(&values, 3));
+                    let search = IvfSearch { source, ..search(5, 64) };
+                    let hits = found(&Ivf::open(&image).unwrap(), &[1.0, 2.0, 3.0], &search);
+                    assert_eq!(hits.len(), rows.min(5), "{rows} rows, {metric:?}, codes {has_codes}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_vector_is_refused() {
+    for values in [vec![], vec![f32::NAN; 4], vec![f32::INFINITY; 8]] {
+        let progress = BuildProgress::default();
+        let refused = IvfBuilder::new(parameters(Metric::L2, false), column(&values, 4), &progress)
+            .and_then(|builder| crate::index::BuildIndex::write(Box::new(builder), &mut vec![0; 1 << 20][..]));
+        assert!(refused.is_err());
+        if !values.is_empty() {
+            let builder = IvfBuilder::new(parameters(Metric::L2, false), column(&values, 4), &progress).unwrap();
+            let mut image = vec![0; crate::index::BuildIndex::image_bytes(&builder)];
+            assert!(crate::index::BuildIndex::write(Box::new(builder), &mut image).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_search_that_does_not_fit_is_refused() {
+    let values = clustered(100, 8, 1);
+    let image = image(parameters(Metric::L2, false), &values, 8);
+    let ivf = Ivf::open(&image).unwrap();
+    let refused = |query: &[f32], search: &IvfSearch<'_>| {
+        ivf.search(query, search, &mut IvfScratch::default(), &mut TopK::new(1)).is_err()
+    };
+    let fitting = IvfSearch { source: Some(column(&values, 8)), ..search(1, 1) };
+    assert!(!refused(&[0.0; 8], &fitting));
+    assert!(!refused(&[f32::NAN; 8], &fitting));
+    assert!(refused(&[0.0; 7], &fitting));
+    assert!(refused(&[0.0; 8], &IvfSearch { source: None, ..fitting }));
+    assert!(refused(&[0.0; 8], &IvfSearch { source: Some(column(&values[8..], 8)), ..fitting }));
+    assert!(refused(&[0.0; 8], &IvfSearch { filter: Some(&Bitmap::ones(99)), ..fitting }));
+}
+
+#[test]
+fn every_flipped_header_byte_and_every_truncation_is_found() {
+    let image = image(parameters(Metric::L2, true), &clustered(50, 8, 1), 8);
+    for at in 0..header::BYTES {
+        let mut damaged = image.clone();
+        damaged[at] ^= 0x10;
+        assert!(Ivf::open(&damaged).is_err(), "byte {at}");
+    }
+    for length in (0..image.len()).step_by(61) {
+        assert!(Ivf::open(&image[..length]).is_err(), "length {length}");
+    }
+    assert!(Ivf::open(&[&image[..], &[0]].concat()).is_err());
+}
+
+#[test]
+fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm() {
+    let values = clustered(300, 8, 1);
+    for has_codes in [false, true] {
+        let whole = image(parameters(Metric::Ip, has_codes), &values, 8);
+        for seed in 0..60 {
+            let damaged = damaged(&whole, header::BYTES, seed);
+            let ivf = Ivf::open(&damaged).unwrap();
+            assert!(ivf.verify().is_err());
+            let filter = every(3, 300);
+            let source = Some(column(&values, 8));
+            for search in
+                [IvfSearch { source, ..search(10, 8) }, IvfSearch { source, filter: Some(&filter), ..search(10, 8) }]
+            {
+                assert!(found(&ivf, &values[..8], &search).iter().all(|hit| hit.row < 300));
+            }
+            if has_codes {
+                assert!(found(&ivf, &values[..8], &search(10, 8)).iter().all(|hit| hit.row < 300));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_image_may_lie_at_any_address() {
+    let values = clustered(300, 8, 1);
+    let whole = image(parameters(Metric::L2, true), &values, 8);
+    let shifted = [&[0], &whole[..]].concat();
+    let search = IvfSearch { source: Some(column(&values, 8)), ..search(10, 4) };
+    let hits = found(&Ivf::open(&whole).unwrap(), &values[..8], &search);
+    assert_eq!(found(&Ivf::open(&shifted[1..]).unwrap(), &values[..8], &search), hits);
+}
+
+proptest::proptest! {
+    #[test]
+    fn bytes_that_are_no_image_do_not_open(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        proptest::prop_assert!(Ivf::open(&bytes).is_err());
+    }
+}
