@@ -8,8 +8,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use shoaldb::index::TopK;
-use shoaldb::index::flat::{Queries, scan};
+use shoaldb::index::flat::scan;
+use shoaldb::index::{Queries, TopK, VectorColumn};
 use shoaldb::kernel::Kernels;
 use shoaldb::types::{Bitmap, Metric};
 
@@ -55,7 +55,7 @@ fn cases(bytes: usize) -> Vec<Case> {
     for dim in DIMS {
         let mut add = |metric, query_count, per_cent: Option<u64>| {
             let filter = per_cent.map(|per_cent| (per_cent, filter(bytes / (dim * 4), per_cent)));
-            let queries = Queries { dim, metric, values: fill(dim * query_count) };
+            let queries = Queries::dense(dim, metric, fill(dim * query_count));
             cases.push(Case { queries, query_count, filter, seconds: Vec::new() });
         };
         METRICS.into_iter().for_each(|metric| add(metric, 1, None));
@@ -75,7 +75,8 @@ fn case_of(case: &Case) -> ScanOf<'_> {
 
 fn run((queries, query_count, filter): ScanOf<'_>, vectors: &[u8]) {
     let mut tops = vec![TopK::new(TOP_K); query_count];
-    scan(queries, vectors, 0..vectors.len() / (queries.dim * 4), filter, None, 0, &mut tops);
+    let column = VectorColumn::of_f32(vectors, queries.dim);
+    scan(queries, column, 0..vectors.len() / (queries.dim * 4), filter, None, 0, &mut tops);
     black_box(tops.into_iter().map(TopK::into_sorted).collect::<Vec<_>>());
 }
 

@@ -12,9 +12,9 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use memmap2::{Advice, MmapMut};
-use shoaldb::index::TopK;
-use shoaldb::index::flat::{Queries, scan};
+use shoaldb::index::flat::scan;
 use shoaldb::index::graph::{BuildParameters, Builder, Graph, Scratch, SearchParameters};
+use shoaldb::index::{Queries, TopK, VectorColumn};
 use shoaldb::types::Metric;
 
 const TOP_K: usize = 10;
@@ -146,10 +146,11 @@ fn build(arguments: &Arguments, metric: Metric, base: &Vectors) -> Result<MmapMu
 }
 
 fn truth(metric: Metric, base: &Vectors, queries: &[f32]) -> Vec<Vec<u32>> {
-    let queries = Queries { dim: base.dim, metric, values: queries.to_vec() };
-    let mut tops = vec![TopK::new(TOP_K); queries.values.len() / base.dim];
+    let queries = Queries::dense(base.dim, metric, queries.to_vec());
+    let mut tops = vec![TopK::new(TOP_K); queries.count()];
     let rows = base.values.len() / base.dim;
-    scan(&queries, bytemuck::cast_slice(&base.values), 0..rows, None, None, 0, &mut tops);
+    let column = VectorColumn::of_f32(bytemuck::cast_slice(&base.values), base.dim);
+    scan(&queries, column, 0..rows, None, None, 0, &mut tops);
     tops.into_iter().map(|top| top.into_sorted().iter().map(|hit| hit.row).collect()).collect()
 }
 

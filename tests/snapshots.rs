@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Server, memory_kib, wait_until};
 use shoaldb::filter::{Plan, Templates};
-use shoaldb::index::flat::Queries;
+use shoaldb::index::Queries;
 use shoaldb::query::{OutputRows, RetrieveOptions, SearchOptions, Selection, retrieve, search};
 use shoaldb::reader::Reader;
 use shoaldb::types::{ColumnData, Metric};
@@ -109,7 +109,7 @@ fn child_that_searches_and_waits() {
     let field = snapshot.view.manifest.schema.field("vector").expect("a field");
     let options = SearchOptions {
         field: field.id,
-        queries: Queries { dim: 128, metric: Metric::L2, values: vec![7.0; 128] },
+        queries: Queries::dense(128, Metric::L2, vec![7.0; 128]),
         top_k: 1,
         grouping: None,
         range: None,

@@ -1,7 +1,7 @@
 //! Table files: one Arrow IPC file with one record batch, rows ascending by (primary key, insert timestamp).
 //!
 //! Columns: `$ts` (UInt64), then one per field, named as the field was when the file was written; the field's id is in the
-//! Arrow field metadata (`shoal.field_id`). Vectors are FixedSizeList<f32> (or FixedSizeBinary); bodies are 64-byte
+//! Arrow field metadata (`shoal.field_id`). Vectors are FixedSizeList (or FixedSizeBinary); bodies are 64-byte
 //! aligned and uncompressed. The whole file's crc64 is kept in meta and in the manifest.
 
 mod arrow_types;

@@ -79,7 +79,7 @@ impl CodeSpace {
         out.fill(0.0);
         out[..row.len()].copy_from_slice(row);
         match self.metric {
-            Metric::L2 => {}
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => {}
             Metric::Cosine => normalise(&mut out[..row.len()]),
             Metric::Ip => out[row.len()] = (self.squared_norm_max - dot(row, row)).max(0.0).sqrt(),
         }
@@ -196,7 +196,7 @@ impl CodedQuery {
     /// The metric's distance, smaller is nearer.
     pub fn user_distance(&self, metric: Metric, distance: f32) -> f32 {
         match metric {
-            Metric::L2 => distance.max(0.0),
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => distance.max(0.0),
             Metric::Cosine => (distance * 0.5 - 1.0).clamp(-1.0, 1.0),
             Metric::Ip => (distance - self.lift) * 0.5,
         }

@@ -48,7 +48,9 @@ impl<'a> ExactQuery<'a> {
         let Some(block) = self.rows.block(Rows::Listed(list)).filter(|block| !block.is_empty()) else { return };
         distances.resize(list.len(), 0.0);
         match self.metric {
-            Metric::L2 => self.kernels.squared_distances(self.query, &block, distances),
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => {
+                self.kernels.squared_distances(self.query, &block, distances)
+            }
             Metric::Ip => {
                 self.kernels.inner_products(self.query, &block, distances);
                 distances.iter_mut().for_each(|distance| *distance = -*distance);

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::{Hit, TopK};
-use crate::kernel::{Kernels, QUERY_TILE, RowBlock, Rows};
+use super::{Hit, Queries, QueryValues, TopK, VectorColumn};
+use crate::kernel::{BitKernels, Kernels, QUERY_TILE, RowBlock, Rows, VectorElement, VectorRows};
 use crate::types::{Bitmap, Metric};
 
 /// Bytes of a block of rows: with the queries of a tile well within an L2 cache of 512 KiB or more.
@@ -22,17 +22,6 @@ const LISTED_ROW_BYTES: usize = 256;
 /// computed in double precision.
 const PLAIN_SQUARED_NORMS: Range<f32> = 1e-18..1e18;
 
-/// Queries of one search, prepared once (f32; norms for COSINE) and used on every file.
-#[derive(Clone, Debug)]
-pub struct Queries {
-    /// Elements of one query.
-    pub dim: usize,
-    /// How rows are compared.
-    pub metric: Metric,
-    /// `nq x dim` values.
-    pub values: Vec<f32>,
-}
-
 /// Which distances are wanted, in "smaller is nearer" form (see [`super::Hit`]): `low <= distance < high`.
 #[derive(Clone, Copy, Debug)]
 pub struct DistanceRange {
@@ -42,27 +31,35 @@ pub struct DistanceRange {
     pub high: f32,
 }
 
-/// Scans rows of one vector column (`f32`, little-endian, `dim` per row, 4-byte aligned) and offers each row whose bit is
-/// set (all rows when `filter` is `None`) to `tops[query]` with its distance. `rows` are rows of the file; `filter` has one
-/// bit per row of the file; `file_index` goes into the hits. Rows that `vectors` or `filter` do not reach are not looked at.
+/// Scans rows of one vector column and offers each row whose bit is set (all rows when `filter` is `None`) to `tops[query]`
+/// with its distance. `rows` are rows of the file; `filter` has one bit per row of the file; `file_index` goes into the hits.
+/// Rows that the column or `filter` do not reach are not looked at, nor are columns that the queries do not fit.
 ///
 /// A zero vector has cosine 0 to everything.
 pub fn scan(
     queries: &Queries,
-    vectors: &[u8],
+    column: VectorColumn<'_>,
     rows: Range<usize>,
     filter: Option<&Bitmap>,
     range: Option<DistanceRange>,
     file_index: u32,
     tops: &mut [TopK],
 ) {
-    let row_bytes = queries.dim * size_of::<f32>();
-    if row_bytes == 0 || tops.is_empty() || queries.values.len() < tops.len() * queries.dim {
+    let (kind, vectors) = match (column, &queries.values) {
+        (VectorColumn::Dense(rows), QueryValues::Dense(values)) => (Kind::Dense(values), rows),
+        (VectorColumn::Bits(rows), QueryValues::Bits(bytes)) => (Kind::Bits(bytes), rows),
+        _ => return,
+    };
+    let fits = match kind {
+        Kind::Dense(_) => queries.dim == vectors.dim,
+        Kind::Bits(_) => queries.dim / 8 == vectors.dim,
+    };
+    if !fits || vectors.dim == 0 || tops.is_empty() || queries.count() < tops.len() {
         return;
     }
-    let end = rows.end.min(vectors.len() / row_bytes).min(u32::MAX as usize);
-    let block_rows = (BLOCK_BYTES / row_bytes).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
-    let mut scan = Scan::new(queries, vectors, range, file_index, tops, block_rows);
+    let end = rows.end.min(vectors.len()).min(u32::MAX as usize);
+    let block_rows = (BLOCK_BYTES / vectors.row_bytes()).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
+    let mut scan = Scan::new(queries, kind, vectors, range, file_index, tops, block_rows);
     match filter {
         None => {
             for first in (rows.start..end).step_by(block_rows) {
@@ -100,11 +97,19 @@ fn for_each_list(filter: &Bitmap, rows: Range<usize>, list_rows: usize, mut take
     }
 }
 
+/// Query vectors that fit the column.
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    Dense(&'a [f32]),
+    Bits(&'a [u8]),
+}
+
 /// One call of [`scan`]: what all blocks share, and memory that they reuse.
 struct Scan<'a> {
     kernels: Kernels,
-    queries: &'a Queries,
-    vectors: &'a [u8],
+    metric: Metric,
+    kind: Kind<'a>,
+    vectors: VectorRows<'a>,
     range: Option<DistanceRange>,
     file_index: u32,
     tops: &'a mut [TopK],
@@ -119,7 +124,8 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(
         queries: &'a Queries,
-        vectors: &'a [u8],
+        kind: Kind<'a>,
+        vectors: VectorRows<'a>,
         range: Option<DistanceRange>,
         file_index: u32,
         tops: &'a mut [TopK],
@@ -128,7 +134,8 @@ impl<'a> Scan<'a> {
         let is_cosine = queries.metric == Metric::Cosine;
         Scan {
             kernels: Kernels::get(),
-            queries,
+            metric: queries.metric,
+            kind,
             vectors,
             range,
             file_index,
@@ -146,7 +153,7 @@ impl<'a> Scan<'a> {
         if span.len() == list.len() {
             return self.offer_block(Rows::Range(span), None);
         }
-        let row_bytes = self.queries.dim * size_of::<f32>();
+        let row_bytes = self.vectors.row_bytes();
         // One query is bound by memory, many by arithmetic: those compute no row in vain.
         if self.tops.len() > 1 || list.len() * (row_bytes + LISTED_ROW_BYTES) < span.len() * row_bytes {
             return self.offer_block(Rows::Listed(list), None);
@@ -160,41 +167,61 @@ impl<'a> Scan<'a> {
     /// Computes the distances of all queries to a block's rows and offers those whose bit is set.
     fn offer_block(&mut self, rows: Rows<'_>, filter: Option<&Bitmap>) {
         // Ranges and lists were cut to the column above, so there is always a block.
-        let Some(block) = RowBlock::new(self.vectors, self.queries.dim, rows) else { return };
-        let Scan { kernels, queries, distances, row_inverse_norms, query_inverse_norms, .. } = self;
-        let row_inverse_norms =
-            &mut row_inverse_norms[..if queries.metric == Metric::Cosine { block.len() } else { 0 }];
-        let query_count = self.tops.len();
-        if queries.metric == Metric::Cosine && query_count > 1 {
-            kernels.squared_norms(&block, row_inverse_norms);
-            row_inverse_norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
+        let Some(block) = self.vectors.block(rows) else { return };
+        if self.metric == Metric::Cosine && self.tops.len() > 1 {
+            let norms = &mut self.row_inverse_norms[..block.len()];
+            self.kernels.squared_norms(&block, norms);
+            norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
         }
-        let tiles = queries.values.chunks(queries.dim * QUERY_TILE).zip(self.tops.chunks_mut(QUERY_TILE));
-        for (tile, (values, tops)) in tiles.enumerate() {
-            let distances = &mut distances[..tops.len() * block.len()];
-            match queries.metric {
-                Metric::L2 => kernels.squared_distances(values, &block, distances),
-                Metric::Ip => {
-                    kernels.inner_products(values, &block, distances);
-                    distances.iter_mut().for_each(|distance| *distance = -*distance);
-                }
-                Metric::Cosine => {
-                    if query_count == 1 {
-                        kernels.inner_products_and_norms(values, &block, distances, row_inverse_norms);
-                        row_inverse_norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
-                    } else {
-                        kernels.inner_products(values, &block, distances);
-                    }
-                    let query_inverse_norms = &query_inverse_norms[tile * QUERY_TILE..][..tops.len()];
-                    negate_cosines(values, &block, query_inverse_norms, row_inverse_norms, distances);
-                }
+        for first in (0..self.tops.len()).step_by(QUERY_TILE) {
+            let tile = first..self.tops.len().min(first + QUERY_TILE);
+            match self.kind {
+                Kind::Dense(values) => self.dense_distances(values, tile.clone(), &block),
+                Kind::Bits(bytes) => self.bit_distances(bytes, tile.clone(), &block),
             }
-            for (top, distances) in tops.iter_mut().zip(distances.chunks_exact(block.len())) {
+            let range = self.range;
+            for (top, distances) in self.tops[tile].iter_mut().zip(self.distances.chunks_exact(block.len())) {
                 let is_wanted = |row, distance: f32| {
                     filter.is_none_or(|filter| filter.get(row))
-                        && self.range.is_none_or(|range| range.low <= distance && distance < range.high)
+                        && range.is_none_or(|range| range.low <= distance && distance < range.high)
                 };
                 offer(top, self.file_index, &block, distances, is_wanted);
+            }
+        }
+    }
+
+    /// Distances of a tile of queries to a block's rows.
+    fn dense_distances(&mut self, values: &[f32], tile: Range<usize>, block: &RowBlock<'_>) {
+        let queries = &values[tile.start * block.dim()..tile.end * block.dim()];
+        let distances = &mut self.distances[..tile.len() * block.len()];
+        match self.metric {
+            Metric::Ip => {
+                self.kernels.inner_products(queries, block, distances);
+                distances.iter_mut().for_each(|distance| *distance = -*distance);
+            }
+            Metric::Cosine => {
+                let norms = &mut self.row_inverse_norms[..block.len()];
+                if self.tops.len() == 1 {
+                    self.kernels.inner_products_and_norms(queries, block, distances, norms);
+                    norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
+                } else {
+                    self.kernels.inner_products(queries, block, distances);
+                }
+                negate_cosines(queries, block, &self.query_inverse_norms[tile], norms, distances);
+            }
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => {
+                self.kernels.squared_distances(queries, block, distances);
+            }
+        }
+    }
+
+    /// As [`Scan::dense_distances`], of binary vectors.
+    fn bit_distances(&mut self, bytes: &[u8], tile: Range<usize>, block: &RowBlock<'_>) {
+        let queries = bytes[tile.start * block.dim()..tile.end * block.dim()].chunks_exact(block.dim());
+        for (query, distances) in queries.zip(self.distances.chunks_exact_mut(block.len())) {
+            match self.metric {
+                Metric::Jaccard => BitKernels::get().jaccard_distances(query, block, distances),
+                _ => BitKernels::get().hamming_distances(query, block, distances),
             }
         }
     }
@@ -216,9 +243,11 @@ pub(super) fn negate_cosines(
             *product = -(*product * query_norm * row_norm).clamp(-1.0, 1.0);
         }
         if !is_plain || query_norm.is_nan() {
+            let mut row = vec![0.0; block.dim()];
             for (index, product) in products.iter_mut().enumerate() {
                 if query_norm.is_nan() || row_inverse_norms[index].is_nan() {
-                    *product = -precise_cosine(query, block.row_bytes(index));
+                    block.widen(index, &mut row);
+                    *product = -precise_cosine(query, &row);
                 }
             }
         }
@@ -256,20 +285,21 @@ pub(super) fn inverse_norm(squared_norm: f32) -> f32 {
 
 /// The inverse norms of the queries, by the same kernel as those of the rows.
 fn query_inverse_norms(queries: &Queries) -> Vec<f32> {
-    let bytes = bytemuck::cast_slice(&queries.values);
-    let count = queries.values.len() / queries.dim;
+    let bytes = bytemuck::cast_slice(queries.dense_values());
+    let count = queries.count();
     let mut norms = vec![0.0; count];
-    if let Some(block) = RowBlock::new(bytes, queries.dim, Rows::Range(0..count)) {
+    let rows = VectorRows { bytes, dim: queries.dim, element: VectorElement::F32 };
+    if let Some(block) = rows.block(Rows::Range(0..count)) {
         Kernels::get().squared_norms(&block, &mut norms);
     }
     norms.iter().map(|norm| inverse_norm(*norm)).collect()
 }
 
 /// The cosine in double precision; 0 when a vector is zero.
-fn precise_cosine(query: &[f32], row: &[u8]) -> f32 {
+fn precise_cosine(query: &[f32], row: &[f32]) -> f32 {
     let (mut product, mut query_square, mut row_square) = (0.0f64, 0.0f64, 0.0f64);
-    for (query, row) in query.iter().zip(row.as_chunks().0) {
-        let (query, row) = (f64::from(*query), f64::from(f32::from_le_bytes(*row)));
+    for (query, row) in query.iter().zip(row) {
+        let (query, row) = (f64::from(*query), f64::from(*row));
         product += query * row;
         query_square += query * query;
         row_square += row * row;

@@ -83,6 +83,8 @@ pub(super) fn metric_word(metric: Metric) -> u32 {
         Metric::L2 => 0,
         Metric::Ip => 1,
         Metric::Cosine => 2,
+        // No index is built over bits: the reader knows no such number.
+        Metric::Hamming | Metric::Jaccard => u32::MAX,
     }
 }
 

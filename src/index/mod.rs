@@ -13,12 +13,14 @@ mod header;
 pub mod hnsw;
 pub mod ivf;
 mod open;
+mod queries;
 pub mod spec;
 mod top_k;
 
 pub use build::{BuildIndex, BuildProgress, builder};
 pub use error::IndexError;
 pub use open::{IndexRequest, IndexScratch, OpenIndex, SearchIndex};
+pub use queries::{Queries, QueryValues, VectorColumn, vector_element};
 pub use top_k::{Hit, TopK};
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Searching an index over the bytes it lies in: one trait for every kind, without a box or an allocation per query.
 
-use super::flat::{self, DistanceRange, Queries};
+use super::flat::{self, DistanceRange};
 use super::graph::{self, Graph};
 use super::hnsw::{self, Hnsw, HnswScratch, HnswSearch};
 use super::ivf::{self, Ivf, IvfScratch, IvfSearch};
+use super::queries::{Queries, VectorColumn};
 use super::spec::SearchSettings;
 use super::{Hit, IndexError, TopK};
 use crate::kernel::{VectorElement, VectorRows};
@@ -165,9 +166,9 @@ fn search_graph_range(
         }
         ef = (ef * GROWTH).min(graph.row_count());
     }
-    let queries = Queries { dim: graph.dim(), metric: graph.metric(), values: query.to_vec() };
+    let queries = Queries::dense(graph.dim(), graph.metric(), query.to_vec());
     let rows = 0..graph.row_count();
-    let vectors = parameters.source.unwrap_or_default();
+    let vectors = VectorColumn::of_f32(parameters.source.unwrap_or_default(), graph.dim());
     let tops = std::slice::from_mut(top);
     flat::scan(&queries, vectors, rows, parameters.filter, Some(range), parameters.file_index, tops);
     Ok(())

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::hnsw::HnswSettings;
 use super::ivf::IvfSettings;
+use super::queries::vector_element;
 use crate::config::limits::TOP_K_MAX;
 use crate::types::{DataType, Error, ErrorKind, FieldSchema, Metric, Result};
 
@@ -56,6 +57,9 @@ impl IndexKind {
         if name.eq_ignore_ascii_case(AUTOINDEX) {
             return Some(IndexKind::automatic(field.data_type));
         }
+        if name.eq_ignore_ascii_case(BIN_FLAT) {
+            return Some(IndexKind::Flat);
+        }
         IndexKind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
     }
 
@@ -67,20 +71,28 @@ impl IndexKind {
         }
     }
 
-    /// Whether it takes vectors of this type.
-    fn takes(self, data_type: DataType) -> bool {
+    /// Whether it takes vectors of this type under this name.
+    fn takes(self, name: &str, data_type: DataType) -> bool {
         match self {
-            IndexKind::Flat | IndexKind::IvfFlat | IndexKind::IvfSq8 | IndexKind::Hnsw | IndexKind::HnswSq => true,
+            IndexKind::Flat if name.eq_ignore_ascii_case(AUTOINDEX) => true,
+            // One scan has two names.
+            IndexKind::Flat => (data_type == DataType::BinaryVector) == name.eq_ignore_ascii_case(BIN_FLAT),
+            IndexKind::IvfFlat | IndexKind::IvfSq8 | IndexKind::Hnsw | IndexKind::HnswSq => {
+                vector_element(data_type).is_some()
+            }
             IndexKind::RabitqGraph => data_type == DataType::FloatVector,
         }
     }
 }
 
+/// What FLAT is called on binary vectors.
+const BIN_FLAT: &str = "BIN_FLAT";
+
 /// The index type that leaves the choice to the server.
 pub const AUTOINDEX: &str = "AUTOINDEX";
 
 /// Index types of Milvus that this server does not build.
-const UNBUILT_TYPES: [&str; 24] = [
+const UNBUILT_TYPES: [&str; 23] = [
     "HNSW",
     "HNSW_SQ",
     "HNSW_PQ",
@@ -91,7 +103,6 @@ const UNBUILT_TYPES: [&str; 24] = [
     "IVF_RABITQ",
     "SCANN",
     "DISKANN",
-    "BIN_FLAT",
     "BIN_IVF_FLAT",
     "MINHASH_LSH",
     "SPARSE_INVERTED_INDEX",
@@ -173,11 +184,11 @@ impl IndexSpec {
             return Err(Error::invalid("only metric type can be passed when use AutoIndex"));
         }
         let metric = checked_metric(field, params.get("metric_type"))?;
-        if !kind.takes(field.data_type) {
+        if !kind.takes(name, field.data_type) {
             return Err(Error::invalid(format_args!(
                 "data type {} can't build with this index {}",
                 field.data_type.name(),
-                kind.name()
+                name.to_ascii_uppercase()
             )));
         }
         let settings = match kind {
@@ -219,21 +230,28 @@ fn unknown_type(name: &str) -> Error {
 }
 
 fn checked_metric(field: &FieldSchema, name: Option<&str>) -> Result<Metric> {
-    let is_dense = matches!(
-        field.data_type,
-        DataType::FloatVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector
-    );
-    if !is_dense {
+    let metrics = Metric::of_type(field.data_type);
+    let Some(own) = metrics.first() else {
         return Err(Error::unimplemented(format_args!("an index on a field of type {}", field.data_type.name())));
-    }
-    let Some(name) = name else { return Ok(Metric::Cosine) };
-    Metric::from_name(name).ok_or_else(|| {
-        let message = format!(
-            "float vector index does not support metric type: {name}: invalid parameter[expected=valid index \
-             params][actual=invalid index params]"
-        );
-        Error::new(ErrorKind::InvalidParameter, message)
-    })
+    };
+    let Some(name) = name else { return Ok(*own) };
+    Metric::from_name(name).filter(|metric| metrics.contains(metric)).ok_or_else(|| wrong_metric(field.data_type, name))
+}
+
+fn wrong_metric(data_type: DataType, name: &str) -> Error {
+    let kind = match data_type {
+        DataType::BinaryVector => "binary",
+        DataType::Int8Vector => "int",
+        _ => "float",
+    };
+    let is_of_bits = ["SUBSTRUCTURE", "SUPERSTRUCTURE", "MHJACCARD"].contains(&name.to_ascii_uppercase().as_str());
+    let message = if data_type == DataType::BinaryVector && is_of_bits {
+        format!("metric type {name} not found or not supported, supported: [HAMMING JACCARD]")
+    } else {
+        format!("{kind} vector index does not support metric type: {name}")
+    };
+    let message = format!("{message}: invalid parameter[expected=valid index params][actual=invalid index params]");
+    Error::new(ErrorKind::InvalidParameter, message)
 }
 
 /// Parameters of a build as text; an empty value counts as absent.

@@ -1,9 +1,9 @@
 //! Data and measures for the tests of indexes.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use super::flat::{DistanceRange, Queries, scan};
+use super::flat::{DistanceRange, scan};
 use super::graph::space::mix;
-use super::{BuildIndex, Hit, TopK};
+use super::{BuildIndex, Hit, Queries, TopK, VectorColumn};
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::{Bitmap, Metric};
 
@@ -47,10 +47,10 @@ pub fn exact(
     filter: Option<&Bitmap>,
     range: Option<DistanceRange>,
 ) -> Vec<Hit> {
-    let queries = Queries { dim: query.len(), metric, values: query.to_vec() };
+    let queries = Queries::dense(query.len(), metric, query.to_vec());
     let mut tops = [TopK::new(k)];
     let rows = 0..values.len() / query.len();
-    scan(&queries, bytemuck::cast_slice(values), rows, filter, range, 0, &mut tops);
+    scan(&queries, VectorColumn::of_f32(bytemuck::cast_slice(values), query.len()), rows, filter, range, 0, &mut tops);
     let [top] = tops;
     top.into_sorted()
 }

@@ -10,6 +10,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bits;
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx2;
@@ -25,6 +26,7 @@ mod stream;
 mod tabulate;
 mod tile;
 
+pub use bits::BitKernels;
 pub use codes::{CODE_DIM_STEP, CODE_PLANES_MAX, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
 pub use dispatch::{Kernels, QUERY_TILE};
 pub use element::VectorElement;

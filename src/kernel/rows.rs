@@ -132,6 +132,17 @@ impl<'a> RowBlock<'a> {
         &self.vectors[self.row(index) * self.row_bytes..][..self.row_bytes]
     }
 
+    /// The `index`-th row of the block as `f32`.
+    ///
+    /// # Panics
+    /// When there is no such row or `out` has not `dim` places.
+    pub fn widen(&self, index: usize, out: &mut [f32]) {
+        let row = self.row(index);
+        let one = RowBlock { rows: Rows::Range(row..row + 1), ..*self };
+        assert!(index < self.len());
+        Kernels::get().widen(&one, out);
+    }
+
     /// Where the `index`-th row of the block starts.
     ///
     /// # Safety

@@ -20,14 +20,13 @@ pub(super) fn column_from_wire(
     let rows = GivenRows { field, row_count, valid: wire.valid_data };
     rows.check_valid()?;
     let (data, validity) = match wire.field {
-        Some(field_data::Field::Vectors(vectors)) if field.data_type == DataType::FloatVector => {
-            (ColumnData::FloatVector(rows.float_vectors(vectors)?), None)
-        }
+        Some(field_data::Field::Vectors(vectors)) if field.data_type.is_vector() => rows.vectors(vectors)?,
         Some(field_data::Field::Scalars(scalars)) if !field.data_type.is_vector() => {
             rows.scalars(scalars.data, taken)?
         }
         // A client that appended no value at all (every row null) never touched the oneof.
-        None if rows.valid.len() == row_count && !rows.valid.contains(&true) => rows.scalars(None, taken)?,
+        None if rows.is_all_null() && field.data_type.is_vector() => rows.no_vectors(),
+        None if rows.is_all_null() => rows.scalars(None, taken)?,
         _ => return Err(type_mismatch(field)),
     };
     Ok(Column { field: field.id, data, validity })
@@ -38,20 +37,21 @@ pub(super) fn column_from_wire(
 /// # Errors
 /// When the field must be given.
 pub(super) fn filled_column(field: &FieldSchema, row_count: usize) -> Result<Column> {
-    if field.data_type.is_vector() || !(field.is_nullable || field.default_value.is_some() || field.is_dynamic) {
+    if !(field.is_nullable || field.default_value.is_some() || field.is_dynamic) {
         return Err(missing_field(&field.name));
     }
     let rows = GivenRows { field, row_count, valid: vec![false; row_count] };
-    let (data, validity) = rows.scalars(None, &HashSet::new())?;
+    let (data, validity) =
+        if field.data_type.is_vector() { rows.no_vectors() } else { rows.scalars(None, &HashSet::new())? };
     Ok(Column { field: field.id, data, validity })
 }
 
 /// What is said of a column besides its values.
-struct GivenRows<'a> {
-    field: &'a FieldSchema,
-    row_count: usize,
+pub(super) struct GivenRows<'a> {
+    pub(super) field: &'a FieldSchema,
+    pub(super) row_count: usize,
     /// Empty = every row holds a value.
-    valid: Vec<bool>,
+    pub(super) valid: Vec<bool>,
 }
 
 /// Values, and which rows hold one.
@@ -184,7 +184,7 @@ impl GivenRows<'_> {
     }
 
     /// Checks that the values are one per row or one per row that holds one; returns how many rows hold one.
-    fn check_count(&self, value_count: usize) -> Result<usize> {
+    pub(super) fn check_count(&self, value_count: usize) -> Result<usize> {
         let valid_count = match self.valid.is_empty() {
             true => self.row_count,
             false => self.valid.iter().filter(|is_valid| **is_valid).count(),
@@ -204,29 +204,6 @@ impl GivenRows<'_> {
             row_count,
             value_count,
         )
-    }
-
-    fn float_vectors(&self, vectors: schema::VectorField) -> Result<Vec<f32>> {
-        let name = &self.field.name;
-        let Some(vector_field::Data::FloatVector(values)) = vectors.data else { return Err(type_mismatch(self.field)) };
-        let (values, dim) = (values.data, self.field.dim());
-        if dim == 0 || !values.len().is_multiple_of(dim) {
-            return Err(Error::new(
-                crate::types::ErrorKind::Unexpected,
-                format!("the length({}) of float data should divide the dim({dim})", values.len()),
-            ));
-        }
-        if vectors.dim != 0 && vectors.dim != dim as i64 {
-            return Err(invalid_expected(
-                format_args!("the dim ({}) of field data({name}) is not equal to schema dim ({dim})", vectors.dim),
-                dim,
-                vectors.dim,
-            ));
-        }
-        if values.len() / dim != self.row_count {
-            return Err(self.wrong_count(values.len() / dim));
-        }
-        finite_f32(values)
     }
 
     /// Timestamps: text of clients, numbers of the log (see [`super::instants`]).
@@ -281,7 +258,7 @@ impl Bounds for i16 {
 
 /// One pass without branches; only a batch that fails is looked at value by value. Infinity and NaN have every exponent
 /// bit set.
-fn finite_f32(values: Vec<f32>) -> Result<Vec<f32>> {
+pub(super) fn finite_f32(values: Vec<f32>) -> Result<Vec<f32>> {
     const EXPONENT: u32 = 0x7f80_0000;
     let any = values.iter().fold(0, |any, value| any | u32::from(value.to_bits() & EXPONENT == EXPONENT));
     match values.iter().find(|value| any != 0 && !value.is_finite()) {
@@ -326,7 +303,7 @@ fn text_of(value: Option<&Value>) -> Option<&str> {
     })
 }
 
-fn type_mismatch(field: &FieldSchema) -> Error {
+pub(super) fn type_mismatch(field: &FieldSchema) -> Error {
     let (kind, needed) = match field.data_type {
         DataType::Bool => ("field", "need bool array"),
         DataType::Int8 | DataType::Int16 | DataType::Int32 => ("field", "need int array"),
@@ -344,6 +321,10 @@ fn type_mismatch(field: &FieldSchema) -> Error {
             );
         }
         DataType::FloatVector => ("float vector field", "need float vector"),
+        DataType::Float16Vector => ("float16 vector field", "need float16 vector"),
+        DataType::BFloat16Vector => ("bfloat16 vector field", "need bfloat16 vector"),
+        DataType::BinaryVector => ("binary vector field", "need binary vector"),
+        DataType::Int8Vector => ("int8 vector field", "need int8 vector"),
         _ => ("field", "need data of the field's type"),
     };
     invalid_expected(format_args!("{kind} '{}' is illegal, array type mismatch", field.name), needed, "got nil")

@@ -30,3 +30,4 @@ mod names;
 pub mod rows;
 pub mod schemas;
 pub mod status;
+mod vectors;

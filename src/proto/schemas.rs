@@ -5,7 +5,7 @@ use super::schema::{self, value_field};
 use super::status::{pairs_from_wire, pairs_to_wire};
 use crate::config::limits::{ARRAY_CAPACITY_MAX, DIM_MAX, DIM_MIN, FIELDS_MAX, VARCHAR_BYTES_MAX, VECTOR_FIELDS_MAX};
 use crate::types::{
-    CollectionSchema, DataType, Error, ErrorKind, FieldId, FieldSchema, Result, Value, Zone, parse_instant,
+    CollectionSchema, DataType, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Value, Zone, parse_instant,
 };
 
 pub use super::names::{NameOf, check_name};
@@ -47,7 +47,7 @@ pub fn schema_from_wire(
     })
 }
 
-/// A checked field that is added to a collection which may have rows: nullable, neither key nor vector.
+/// A checked field that is added to a collection which may have rows: nullable, no key.
 ///
 /// # Errors
 /// With Milvus' texts, as [`schema_from_wire`].
@@ -77,8 +77,8 @@ pub fn added_field_from_wire(
         return Err(Error::invalid(format_args!("The number of fields has reached the maximum value {FIELDS_MAX}")));
     }
     let field = field_from_wire(collection_name, wire, id, zone)?;
-    if field.data_type.is_vector() {
-        return Err(Error::unimplemented(format_args!("adding vector field {name} to a collection")));
+    if field.data_type.is_vector() && schema.vector_fields().count() >= VECTOR_FIELDS_MAX {
+        return Err(unexpected(format!("maximum vector field's number should be limited to {VECTOR_FIELDS_MAX}")));
     }
     if schema.field(&name).is_some() {
         return Err(Error::invalid(format_args!("duplicated field name {name}")));
@@ -257,7 +257,11 @@ fn data_type_from_wire(field_name: &str, number: i32) -> Result<DataType> {
         | schema::DataType::Json
         | schema::DataType::Array
         | schema::DataType::Timestamptz
-        | schema::DataType::FloatVector => Ok(DataType::from_number(number).expect("ours has every type named here")),
+        | schema::DataType::BinaryVector
+        | schema::DataType::FloatVector
+        | schema::DataType::Float16Vector
+        | schema::DataType::BFloat16Vector
+        | schema::DataType::Int8Vector => Ok(DataType::from_number(number).expect("ours has every type named here")),
         other => {
             let type_name = other.as_str_name().trim_start_matches("DataType_");
             Err(Error::unimplemented(format_args!("data type {type_name} of field {field_name}")))
@@ -293,25 +297,8 @@ fn element_type_from_wire(number: i32) -> Result<DataType> {
 
 /// Checks `dim`, `max_length` and `max_capacity` and writes them as plain decimals, so that every later reader can parse them.
 fn check_type_params(collection_name: &str, field: &mut FieldSchema) -> Result<()> {
-    let name = field.name.clone();
     match field.data_type {
-        DataType::FloatVector => {
-            let Some(text) = field.type_param("dim") else {
-                return Err(unexpected(format!(
-                    "dimension is not defined in field type params, check type param `dim` for vector field {name}"
-                )));
-            };
-            let dim: i64 = text.trim().parse().map_err(|_| {
-                unexpected(format!("invalid dimension: {text} of field {name}. it should be an integer"))
-            })?;
-            if !(DIM_MIN as i64..=DIM_MAX as i64).contains(&dim) {
-                return Err(unexpected(format!(
-                    "invalid dimension: {dim} of field {name}. float vector dimension should be in range {DIM_MIN} ~ \
-                     {DIM_MAX}"
-                )));
-            }
-            set_type_param(field, "dim", dim);
-        }
+        data_type if !Metric::of_type(data_type).is_empty() => check_dim(field)?,
         DataType::VarChar => check_max_length(collection_name, field)?,
         DataType::Array => {
             check_max_capacity(collection_name, field)?;
@@ -364,6 +351,33 @@ fn check_max_capacity(collection_name: &str, field: &mut FieldSchema) -> Result<
     Ok(())
 }
 
+/// Dense vectors have 2 to [`DIM_MAX`] dimensions, binary ones eight times as many, in whole bytes.
+fn check_dim(field: &mut FieldSchema) -> Result<()> {
+    let name = &field.name;
+    let Some(text) = field.type_param("dim") else {
+        return Err(unexpected(format!(
+            "dimension is not defined in field type params of field {name}, check type param `dim` for vector field"
+        )));
+    };
+    let wrong = |dim: &dyn std::fmt::Display, why: String| {
+        Err(unexpected(format!("invalid dimension: {dim} of field {name}. {why}")))
+    };
+    let Ok(dim) = text.trim().parse::<i64>() else { return wrong(&text, "it should be an integer".to_owned()) };
+    if dim < DIM_MIN as i64 {
+        return Err(unexpected(format!("invalid dimension: {dim}. should be in range {DIM_MIN} ~ {DIM_MAX}")));
+    }
+    let is_binary = field.data_type == DataType::BinaryVector;
+    let (kind, max) = if is_binary { ("binary", DIM_MAX * 8) } else { ("float", DIM_MAX) };
+    if is_binary && dim % 8 != 0 {
+        return wrong(&dim, "binary vector dimension should be multiple of 8. ".to_owned());
+    }
+    if dim > max as i64 {
+        return wrong(&dim, format!("{kind} vector dimension should be in range {DIM_MIN} ~ {max}"));
+    }
+    set_type_param(field, "dim", dim);
+    Ok(())
+}
+
 fn set_type_param(field: &mut FieldSchema, name: &str, value: i64) {
     if let Some((_, text)) = field.type_params.iter_mut().find(|(key, _)| key == name) {
         *text = value.to_string();
@@ -384,9 +398,6 @@ fn check_key_and_null(field: &FieldSchema) -> Result<()> {
             "only primary field can speficy AutoID with true, field name = {name}"
         )));
     }
-    if field.data_type.is_vector() && field.is_nullable {
-        return Err(Error::unimplemented(format_args!("nullable vector field {name}")));
-    }
     if field.data_type.is_vector() && field.is_clustering_key {
         return Err(Error::unimplemented(format_args!("vector field {name} as clustering key")));
     }
@@ -403,15 +414,27 @@ fn default_from_wire(field: &FieldSchema, wire: value_field::Data, zone: &Zone) 
         return Err(Error::invalid(format_args!("type not support default_value, type:{type_name}, name:{name}")));
     }
     use value_field::Data;
-    match (field.data_type, wire) {
-        (DataType::Bool, Data::BoolData(value)) => Ok(Value::Bool(value)),
-        (DataType::Int8, Data::IntData(value)) => small_default(value, i8::MIN.into(), i8::MAX.into()),
-        (DataType::Int16, Data::IntData(value)) => small_default(value, i16::MIN.into(), i16::MAX.into()),
-        (DataType::Int32, Data::IntData(value)) => Ok(Value::Int(value.into())),
-        (DataType::Int64, Data::LongData(value)) => Ok(Value::Int(value)),
-        (DataType::Float, Data::FloatData(value)) => float_default(value.into()),
-        (DataType::Double, Data::DoubleData(value)) => float_default(value),
-        (DataType::VarChar, Data::StringData(value)) => {
+    // Clients guess the kind of a plain number: Python's 1 is long and its 1.0 double, whatever the field holds.
+    let integer = match wire {
+        Data::IntData(value) => Some(i64::from(value)),
+        Data::LongData(value) => Some(value),
+        _ => None,
+    };
+    let number = match wire {
+        Data::FloatData(value) => Some(f64::from(value)),
+        Data::DoubleData(value) => Some(value),
+        _ => integer.map(|value| value as f64),
+    };
+    match (field.data_type, wire, integer, number) {
+        (DataType::Bool, Data::BoolData(value), ..) => Ok(Value::Bool(value)),
+        (DataType::Int8, _, Some(value), _) => int_default(value, i8::MIN.into(), i8::MAX.into()),
+        (DataType::Int16, _, Some(value), _) => int_default(value, i16::MIN.into(), i16::MAX.into()),
+        (DataType::Int32, _, Some(value), _) => int_default(value, i32::MIN.into(), i32::MAX.into()),
+        (DataType::Int64, _, Some(value), _) => Ok(Value::Int(value)),
+        // What the field's type makes of it is what rows will hold.
+        (DataType::Float, _, _, Some(value)) => float_default(f64::from(value as f32)),
+        (DataType::Double, _, _, Some(value)) => float_default(value),
+        (DataType::VarChar, Data::StringData(value), ..) => {
             let max = field.max_length().unwrap_or(VARCHAR_BYTES_MAX);
             if value.len() > max {
                 return Err(invalid_expected(
@@ -422,30 +445,27 @@ fn default_from_wire(field: &FieldSchema, wire: value_field::Data, zone: &Zone) 
             }
             Ok(Value::Text(value))
         }
-        (DataType::Timestamptz, Data::StringData(text)) => {
+        (DataType::Timestamptz, Data::StringData(text), ..) => {
             parse_instant(&text, zone).map(Value::Int).ok_or_else(|| {
                 Error::invalid(format_args!("invalid timestamp string: '{text}'. Does not match any known format"))
             })
         }
-        (_, other) => Err(Error::invalid(format_args!(
+        (_, other, ..) => Err(Error::invalid(format_args!(
             "type ({type_name}) of field ({name}) is not equal to the type({}) of default_value",
             default_type_name(&other)
         ))),
     }
 }
 
-fn small_default(value: i32, min: i32, max: i32) -> Result<Value> {
+fn int_default(value: i64, min: i64, max: i64) -> Result<Value> {
     if (min..=max).contains(&value) {
-        return Ok(Value::Int(value.into()));
+        return Ok(Value::Int(value));
     }
     Err(Error::invalid(format_args!("[{value}] is out of range: default value should be in [{min}, {max}]")))
 }
 
 fn float_default(value: f64) -> Result<Value> {
-    if value.is_finite() {
-        return Ok(Value::Float(value));
-    }
-    Err(not_a_number(value))
+    if value.is_finite() { Ok(Value::Float(value)) } else { Err(not_a_number(value)) }
 }
 
 fn default_type_name(value: &value_field::Data) -> &'static str {

@@ -8,9 +8,9 @@ use super::key::Key;
 use super::parts::{Part, Parts};
 use super::snapshot::{FileRows, RowAddress, Selection, Snapshot, slice_column};
 use crate::config::limits::TOP_K_MAX;
-use crate::index::flat::{self, DistanceRange, Queries};
-use crate::index::{Hit, TopK};
-use crate::types::{Bitmap, DataType, Error, ErrorKind, FieldId, FieldSchema, Result, Validity, Values};
+use crate::index::flat::{self, DistanceRange};
+use crate::index::{Hit, Queries, TopK, VectorColumn};
+use crate::types::{Bitmap, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
 
 /// How many hits are looked at for one query, at most, to find `top_k` different keys among rows that share keys.
 const FETCH_MAX: usize = 8 * TOP_K_MAX;
@@ -47,7 +47,7 @@ impl SearchOptions {
 pub struct SearchHits {
     /// Where the rows are.
     pub rows: Vec<RowAddress>,
-    /// Scores as users see them: squared L2 distance, inner product, cosine.
+    /// Scores as users see them: squared L2 distance, inner product, cosine, Hamming or Jaccard distance.
     pub scores: Vec<f32>,
     /// Where each group begins; empty unless the search is grouped.
     pub groups: Vec<usize>,
@@ -79,13 +79,24 @@ impl<'a> Search<'a> {
     pub fn new(snapshot: &'a Snapshot, options: &'a SearchOptions) -> Result<Search<'a>> {
         snapshot.check()?;
         let schema = &snapshot.view.manifest.schema;
-        let field = schema.field_by_id(options.field).filter(|field| field.data_type == DataType::FloatVector);
-        let field = field.ok_or_else(|| Error::unimplemented("searching a field that is not a FloatVector"))?;
-        if options.queries.dim == 0 || options.queries.dim != field.dim() {
-            let dims = (options.queries.dim, field.dim());
+        let field = schema.field_by_id(options.field).filter(|field| field.row_bytes().is_some());
+        let field = field.filter(|field| field.data_type.is_vector());
+        let field =
+            field.ok_or_else(|| Error::unimplemented("searching a field that holds no dense or binary vectors"))?;
+        let Queries { dim, metric, values } = &options.queries;
+        if *dim == 0 || *dim != field.dim() || !values.count(*dim).1 {
             return Err(Error::invalid(format_args!(
-                "query vectors have {} dimensions, the field has {}",
-                dims.0, dims.1
+                "query vectors have {dim} dimensions, the field has {}",
+                field.dim()
+            )));
+        }
+        let is_comparable = Metric::of_type(field.data_type).contains(metric);
+        if !values.fit(field.data_type) || !is_comparable {
+            return Err(Error::invalid(format_args!(
+                "field {} is a {}: it cannot be searched by {} with such query vectors",
+                field.name,
+                field.data_type.name(),
+                metric.name()
             )));
         }
         Ok(Search { snapshot, field, options })
@@ -93,7 +104,7 @@ impl<'a> Search<'a> {
 
     /// The number of query vectors.
     pub fn query_count(&self) -> usize {
-        self.options.queries.values.len() / self.options.queries.dim
+        self.options.queries.count()
     }
 
     /// No hits yet, of some queries.
@@ -124,7 +135,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// When the collection is damaged.
     pub fn search_part(&self, part: &Part, tops: &mut [TopK]) -> Result<()> {
-        let some = (part.queries.len() < self.query_count()).then(|| self.subset(part.queries.clone()));
+        let some = (part.queries.len() < self.query_count()).then(|| self.options.queries.subset(part.queries.clone()));
         let queries = some.as_ref().unwrap_or(&self.options.queries);
         let fetch = self.options.fetch();
         let mut found = vec![TopK::new(fetch); tops.len()];
@@ -156,7 +167,7 @@ impl<'a> Search<'a> {
             fetch = (fetch.max(16) * 4).min(fetch_max);
             let mut still_open = Vec::new();
             for places in open.chunks((REFETCH_MAX / fetch).max(1)) {
-                let tops = self.scan(&self.subset(places.iter().copied()), fetch)?;
+                let tops = self.scan(&self.options.queries.subset(places.iter().copied()), fetch)?;
                 still_open.extend(self.distinct(tops, places, fetch, &mut results)?);
             }
             open = still_open;
@@ -174,7 +185,7 @@ impl<'a> Search<'a> {
 
     /// Searches every file for the `fetch` nearest rows of some queries.
     fn scan(&self, queries: &Queries, fetch: usize) -> Result<Vec<TopK>> {
-        let mut tops = vec![TopK::new(fetch); queries.values.len() / queries.dim];
+        let mut tops = vec![TopK::new(fetch); queries.count()];
         for file in 0..self.snapshot.file_count() {
             let Some(rows) = self.snapshot.file_rows(file) else { continue };
             let Some(candidates) = self.snapshot.searched_count(&rows, &self.options.selection) else { continue };
@@ -218,15 +229,17 @@ impl<'a> Search<'a> {
         // A file older than the field has no vectors.
         let Some(column) = rows.column(self.field) else { return Ok(()) };
         let column = slice_column(column, &window);
+        let validity = column.validity;
         let Values::Vector { bytes, row_bytes } = column.values else { return Err(self.contradiction()) };
-        if row_bytes != queries.dim * size_of::<f32>() {
+        if Some(row_bytes) != self.field.row_bytes() {
             return Err(self.contradiction());
         }
+        let column = VectorColumn::new(self.field, bytes).ok_or_else(|| self.contradiction())?;
         let Some(matching) = snapshot.matching_window(&rows, selection, window) else { return Ok(()) };
         let candidates = matching.row_count;
-        let Some(filter) = with_values(matching.filter, column.validity, candidates) else { return Ok(()) };
+        let Some(filter) = with_values(matching.filter, validity, candidates) else { return Ok(()) };
         let file_index = u32::try_from(file).map_err(|_| Error::internal("more than 2^32 files in one snapshot"))?;
-        flat::scan(queries, bytes, 0..candidates, filter.as_ref(), self.options.range, file_index, tops);
+        flat::scan(queries, column, 0..candidates, filter.as_ref(), self.options.range, file_index, tops);
         Ok(())
     }
 
@@ -276,13 +289,6 @@ impl<'a> Search<'a> {
     fn add(&self, found: &mut SearchHits, hit: Hit) {
         found.rows.push(RowAddress { file: hit.file_index, row: hit.row });
         found.scores.push(hit.score(self.options.queries.metric));
-    }
-
-    /// Some of the queries.
-    fn subset(&self, places: impl IntoIterator<Item = usize>) -> Queries {
-        let Queries { dim, metric, values } = &self.options.queries;
-        let values = places.into_iter().flat_map(|place| &values[place * dim..(place + 1) * dim]).copied().collect();
-        Queries { dim: *dim, metric: *metric, values }
     }
 
     fn contradiction(&self) -> Error {

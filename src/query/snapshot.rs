@@ -84,11 +84,12 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The metric of a vector field's index; `None` when it has no index. COSINE when the index names none.
+    /// The metric of a vector field's index; `None` when it has no index. The type's own when the index names none.
     pub fn metric(&self, field: FieldId) -> Option<Metric> {
         let index = self.view.manifest.indexes.iter().find(|index| index.field == field)?;
         let name = index.params.iter().find(|(key, _)| key == "metric_type").map(|(_, value)| value.as_str());
-        Some(name.and_then(Metric::from_name).unwrap_or(Metric::Cosine))
+        let of_type = || Metric::of_type(self.view.manifest.schema.field_by_id(field)?.data_type).first().copied();
+        name.and_then(Metric::from_name).or_else(of_type)
     }
 
     /// The rows of one file that exist in this snapshot and match the selection; `None` when it has none.

@@ -6,7 +6,8 @@ pub(crate) mod world;
 
 use super::*;
 use crate::filter::{Plan, Templates};
-use crate::index::flat::{DistanceRange, Queries};
+use crate::index::Queries;
+use crate::index::flat::DistanceRange;
 use crate::types::{ColumnData, DataType, ErrorKind, FieldId, FieldSchema, Keys, Metric, Timestamp, Value};
 use world::{DIM, KeyKind, ModelRow, NUMBER, Random, VECTOR, World, field};
 
@@ -114,7 +115,7 @@ fn hits_are_those_of_a_naive_scan_with_one_hit_per_key() {
             let values: Vec<f32> = (0..3 * DIM).map(|_| random.below(9) as f32 - 4.0).collect();
             let top_k = 1 + random.below(30) as usize;
             let range = (random.below(3) == 0).then_some(DistanceRange { low: -10.0, high: 20.5 });
-            let queries = Queries { dim: DIM, metric, values: values.clone() };
+            let queries = Queries::dense(DIM, metric, values.clone());
             let options =
                 SearchOptions { field: VECTOR, queries, top_k, grouping: None, range, selection: selection.clone() };
             let hits = search(snapshot, &options).unwrap();
@@ -164,7 +165,7 @@ fn rows_that_share_a_key_do_not_take_the_places_of_others() {
     rows.extend((2..=40).map(|key| ModelRow::near(key, key as f32)));
     world.add_sealed(rows, &mut random);
     let selection = Selection { plan: plan(&world, ""), partitions: Vec::new(), ignore_growing: false };
-    let queries = Queries { dim: DIM, metric: Metric::L2, values: vec![0.0; 2 * DIM] };
+    let queries = Queries::dense(DIM, Metric::L2, vec![0.0; 2 * DIM]);
     let options = SearchOptions { field: VECTOR, queries, top_k: 10, grouping: None, range: None, selection };
     for hits in search(&world.snapshot(world.last_timestamp), &options).unwrap() {
         let keys: Vec<i64> = hits.rows.iter().map(|address| world.row(*address).key).collect();
@@ -274,7 +275,7 @@ fn an_empty_collection_has_no_rows_and_no_hits() {
     let snapshot = world.snapshot(1);
     let options = RetrieveOptions { selection: selection.clone(), offset: 0, limit: Some(10) };
     assert_eq!(retrieve(&snapshot, &options).unwrap(), Retrieved::default());
-    let queries = Queries { dim: DIM, metric: Metric::L2, values: vec![0.0; DIM] };
+    let queries = Queries::dense(DIM, Metric::L2, vec![0.0; DIM]);
     let options = SearchOptions { field: VECTOR, queries, top_k: 10, grouping: None, range: None, selection };
     assert_eq!(search(&snapshot, &options).unwrap(), [SearchHits::default()]);
     let output = OutputRows { snapshot: &snapshot, rows: &[] };

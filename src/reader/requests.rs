@@ -2,7 +2,8 @@
 
 use super::Reader;
 use crate::filter::{Plan, Templates};
-use crate::index::flat::{DistanceRange, Queries};
+use crate::index::flat::DistanceRange;
+use crate::index::{Queries, QueryValues};
 use crate::query::{self, OutputRows, RetrieveOptions, RowAddress, SearchOptions, Selection, Snapshot};
 use crate::types::{CollectionSchema, Column, Error, ErrorKind, FieldSchema, Keys, Metric, PartitionId, Result};
 
@@ -11,8 +12,8 @@ use crate::types::{CollectionSchema, Column, Error, ErrorKind, FieldSchema, Keys
 pub struct SearchRequest {
     /// The vector field; may be empty when the collection has only one.
     pub field: String,
-    /// Query vectors end to end: their number times the field's dimension.
-    pub vectors: Vec<f32>,
+    /// Query vectors end to end: a value per dimension of float and int8 vectors, a byte per eight of binary ones.
+    pub vectors: QueryValues,
     /// Hits per query vector.
     pub top_k: usize,
     /// Which rows, in the filter language; empty = all.
@@ -29,8 +30,8 @@ pub struct SearchRequest {
 
 impl SearchRequest {
     /// The `top_k` nearest rows of each vector.
-    pub fn new(vectors: Vec<f32>, top_k: usize) -> SearchRequest {
-        SearchRequest { vectors, top_k, ..SearchRequest::default() }
+    pub fn new(vectors: impl Into<QueryValues>, top_k: usize) -> SearchRequest {
+        SearchRequest { vectors: vectors.into(), top_k, ..SearchRequest::default() }
     }
 }
 
@@ -54,7 +55,7 @@ pub struct QueryRequest {
 pub struct Hits {
     /// Primary keys.
     pub keys: Keys,
-    /// Squared L2 distance, inner product or cosine.
+    /// Squared L2 distance, inner product, cosine, Hamming or Jaccard distance.
     pub scores: Vec<f32>,
     /// One per output field, in the order asked.
     pub columns: Vec<Column>,
@@ -78,7 +79,8 @@ impl Reader {
         let snapshot = self.loaded(database, collection)?;
         let schema = &snapshot.view.manifest.schema;
         let field = vector_field(schema, &request.field)?;
-        let metric = request.metric.or_else(|| snapshot.metric(field.id)).unwrap_or(Metric::Cosine);
+        let of_type = || Metric::of_type(field.data_type).first().copied();
+        let metric = request.metric.or_else(|| snapshot.metric(field.id)).or_else(of_type).unwrap_or(Metric::Cosine);
         let options = SearchOptions {
             field: field.id,
             queries: Queries { dim: field.dim(), metric, values: request.vectors.clone() },
@@ -87,9 +89,9 @@ impl Reader {
             range: request.range,
             selection: selection(&snapshot, &request.filter, &request.partitions)?,
         };
-        if field.dim() == 0 || !request.vectors.len().is_multiple_of(field.dim()) {
-            let counts = (request.vectors.len(), field.dim());
-            return Err(Error::invalid(format_args!("{} values are no vectors of dimension {}", counts.0, counts.1)));
+        if !request.vectors.count(field.dim()).1 {
+            let counts = (request.vectors.byte_len(), field.dim());
+            return Err(Error::invalid(format_args!("{} bytes are no vectors of dimension {}", counts.0, counts.1)));
         }
         let found = query::search(&snapshot, &options)?;
         let fields = output_fields(schema, &request.output_fields)?;

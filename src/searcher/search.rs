@@ -1,13 +1,12 @@
 //! Search: from the request to the nearest rows and back.
 
 use super::output_fields::OutputFields;
-use super::placeholder::{check_query_count, query_vectors};
+use super::placeholder::{check_query_count, query_values, query_vectors, refuse_type};
 use super::search_params::SearchParams;
 use super::session::{Found, Session};
 use crate::config::limits::REPLY_BYTES_MAX;
 use crate::filter::Templates;
-use crate::index::TopK;
-use crate::index::flat::Queries;
+use crate::index::{Queries, QueryValues, TopK};
 use crate::proto::instants::InstantStyle;
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
@@ -77,6 +76,7 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
     let schema = &found.view().manifest.schema;
     OutputFields::new(schema, &request.output_fields)?;
     let field = searched_field(found, params.anns_field.as_deref())?;
+    refuse_type(field)?;
     let metric = searched_metric(found, field, params.metric_type.as_deref())?;
     let values = match request.search_input.take() {
         Some(SearchInput::PlaceholderGroup(bytes)) => query_vectors(&bytes, field)?,
@@ -139,7 +139,7 @@ fn check_known(request: &SearchRequest) -> Result<()> {
 }
 
 fn check_counts(request: &SearchRequest, queries: &Queries) -> Result<usize> {
-    let count = queries.values.len() / queries.dim.max(1);
+    let count = queries.count();
     check_query_count(count as i64)?;
     // 0: clients that search by id, or that leave the counting to the server.
     if request.nq != 0 && request.nq != count as i64 {
@@ -190,11 +190,12 @@ fn searched_field<'a>(found: &'a Found, name: Option<&str>) -> Result<&'a FieldS
 /// The index's metric; a request that names another is refused, because its scores would mean something else.
 fn searched_metric(found: &Found, field: &FieldSchema, requested: Option<&str>) -> Result<Metric> {
     let of_index = found.snapshot.metric(field.id);
-    let Some(requested) = requested else { return Ok(of_index.unwrap_or(Metric::Cosine)) };
+    let of_type = Metric::of_type(field.data_type).first().copied().unwrap_or(Metric::Cosine);
+    let Some(requested) = requested else { return Ok(of_index.unwrap_or(of_type)) };
     let expected = match (of_index, Metric::from_name(requested)) {
         (Some(of_index), Some(metric)) if of_index == metric => return Ok(metric),
-        (None, Some(metric)) => return Ok(metric),
-        (of_index, _) => of_index.unwrap_or(Metric::Cosine),
+        (None, Some(metric)) if Metric::of_type(field.data_type).contains(&metric) => return Ok(metric),
+        (of_index, _) => of_index.unwrap_or(of_type),
     };
     let message = format!(
         "metric type not match: invalid parameter[expected={}][actual={}]",
@@ -205,7 +206,7 @@ fn searched_metric(found: &Found, field: &FieldSchema, requested: Option<&str>) 
 }
 
 /// The vectors of the rows with these keys, in their order.
-fn vectors_of_keys(found: &Found, field: &FieldSchema, ids: IDs, selection: &Selection) -> Result<Vec<f32>> {
+fn vectors_of_keys(found: &Found, field: &FieldSchema, ids: IDs, selection: &Selection) -> Result<QueryValues> {
     let keys = keys_from_wire(ids).filter(|keys| !keys.is_empty());
     let keys = keys.ok_or_else(|| Error::invalid("`ids` value [] is illegal: there is nothing to search for"))?;
     check_query_count(keys.len() as i64)?;
@@ -217,13 +218,6 @@ fn vectors_of_keys(found: &Found, field: &FieldSchema, ids: IDs, selection: &Sel
     };
     if let Some(type_name) = type_name {
         return Err(Error::invalid(format_args!("primary key is {type_name}, but IDs type mismatch")));
-    }
-    if field.data_type != DataType::FloatVector {
-        return Err(Error::unimplemented(format_args!(
-            "searching field {}, a {},",
-            field.name,
-            field.data_type.name()
-        )));
     }
     check_distinct(&keys)?;
     // Where the keys' rows are does not depend on the partitions that are searched.
@@ -238,10 +232,13 @@ fn vectors_of_keys(found: &Found, field: &FieldSchema, ids: IDs, selection: &Sel
     let rows: Vec<RowAddress> = rows.into_iter().flatten().collect();
     let output = OutputRows { snapshot: &found.snapshot, rows: &rows };
     let column = output.columns(&[field])?.pop().ok_or_else(|| Error::internal("one field gave no column"))?;
-    match (column.data, column.validity) {
-        (ColumnData::FloatVector(values), None) => Ok(values),
-        (_, Some(_)) => Err(Error::invalid(format_args!("a row of the given ids has no vector in {}", field.name))),
-        _ => Err(Error::internal("a float vector field gave another column")),
+    if column.validity.is_some() {
+        return Err(Error::invalid(format_args!("a row of the given ids has no vector in {}", field.name)));
+    }
+    match column.data {
+        ColumnData::FloatVector(values) => Ok(QueryValues::Dense(values)),
+        ColumnData::BytesVector(bytes) => query_values(field, bytes),
+        _ => Err(Error::internal("a vector field gave another column")),
     }
 }
 

@@ -127,26 +127,46 @@ pub enum Metric {
     Ip,
     /// Cosine of the angle; larger is nearer.
     Cosine,
+    /// Differing bits of binary vectors; smaller is nearer.
+    Hamming,
+    /// 1 minus common bits by all set bits of binary vectors; smaller is nearer.
+    Jaccard,
 }
 
 impl Metric {
+    /// Every one.
+    pub const ALL: [Metric; 5] = [Metric::L2, Metric::Ip, Metric::Cosine, Metric::Hamming, Metric::Jaccard];
+
+    /// The metrics of a vector type, the one that is taken when none is named first.
+    pub fn of_type(data_type: DataType) -> &'static [Metric] {
+        match data_type {
+            DataType::FloatVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
+                &[Metric::Cosine, Metric::L2, Metric::Ip]
+            }
+            DataType::BinaryVector => &[Metric::Hamming, Metric::Jaccard],
+            _ => &[],
+        }
+    }
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Metric::L2 => "L2",
             Metric::Ip => "IP",
             Metric::Cosine => "COSINE",
+            Metric::Hamming => "HAMMING",
+            Metric::Jaccard => "JACCARD",
         }
     }
 
     /// The metric of a name, in any case.
     pub fn from_name(name: &str) -> Option<Metric> {
-        [Metric::L2, Metric::Ip, Metric::Cosine].into_iter().find(|metric| metric.name().eq_ignore_ascii_case(name))
+        Metric::ALL.into_iter().find(|metric| metric.name().eq_ignore_ascii_case(name))
     }
 
     /// Whether a larger score is nearer.
     pub fn is_similarity(self) -> bool {
-        !matches!(self, Metric::L2)
+        matches!(self, Metric::Ip | Metric::Cosine)
     }
 }
 

@@ -19,16 +19,29 @@ fn arrow_type(field: &FieldSchema) -> ArrowType {
         DataType::Double => ArrowType::Float64,
         DataType::VarChar => ArrowType::Utf8,
         DataType::Json | DataType::Array | DataType::SparseFloatVector => ArrowType::Binary,
-        DataType::FloatVector => ArrowType::FixedSizeList(vector_item(), width(field.dim())),
-        DataType::BinaryVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
+        DataType::FloatVector => vectors(ArrowType::Float32, field),
+        DataType::Float16Vector => vectors(ArrowType::Float16, field),
+        DataType::Int8Vector => vectors(ArrowType::Int8, field),
+        // Arrow has neither a bfloat16 nor lists of bits.
+        DataType::BFloat16Vector | DataType::BinaryVector => {
             ArrowType::FixedSizeBinary(width(field.row_bytes().unwrap_or(0)))
         }
     }
 }
 
-/// The element of a float vector: never null.
-fn vector_item() -> Arc<Field> {
-    Arc::new(Field::new("item", ArrowType::Float32, false))
+/// Lists of `dim` elements, which are never null.
+fn vectors(element: ArrowType, field: &FieldSchema) -> ArrowType {
+    ArrowType::FixedSizeList(Arc::new(Field::new("item", element, false)), width(field.dim()))
+}
+
+/// Bytes of an element of a vector type that is a list in Arrow.
+pub(super) fn list_item_bytes(data_type: DataType) -> Option<usize> {
+    match data_type {
+        DataType::FloatVector => Some(4),
+        DataType::Float16Vector => Some(2),
+        DataType::Int8Vector => Some(1),
+        _ => None,
+    }
 }
 
 /// Dimensions are bounded by `limits::DIM_MAX` when a collection is created.

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use super::arrow_types::list_item_bytes;
 use super::body::{BitPacker, BodyPlan, BodyWriter};
 use super::stats::{Number, RangeBuilder, TextRangeBuilder};
 use crate::format::{RowRef, RowSource};
@@ -96,9 +97,9 @@ impl<'a> ColumnWriter<'a> {
         plan.column(rows, writer.validity.as_ref());
         match (field.data_type, field.row_bytes()) {
             (DataType::Bool, _) => plan.buffer(rows.div_ceil(8)),
-            (DataType::FloatVector, _) => {
+            (data_type, Some(row_bytes)) if list_item_bytes(data_type).is_some() => {
                 plan.column(rows * field.dim(), None);
-                plan.buffer(rows * field.dim() * 4);
+                plan.buffer(rows * row_bytes);
             }
             (_, Some(row_bytes)) => plan.buffer(rows * row_bytes),
             (_, None) => {
@@ -120,7 +121,7 @@ impl<'a> ColumnWriter<'a> {
             body.write(validity.bytes())?;
         }
         body.end_buffer()?;
-        if self.field.data_type == DataType::FloatVector {
+        if list_item_bytes(self.field.data_type).is_some() {
             body.end_buffer()?; // The elements' validity: none is null.
         }
         let range = match self.field.data_type {

@@ -5,6 +5,7 @@
 
 use arrow_ipc::{Block, FieldNode, Footer, KeyValue, MessageHeader, MetadataVersion, RecordBatch, Type};
 
+use super::arrow_types::list_item_bytes;
 use super::stats::FileStats;
 use super::{DATA_TYPE_KEY, FIELD_ID_KEY, FORMAT_KEY, FORMAT_VERSION, PRIMARY_KEY, STATS_KEY, TIMESTAMP_COLUMN};
 use crate::config::limits::FIELDS_MAX;
@@ -260,21 +261,21 @@ impl<'a> Buffers<'a> {
                 let (validity, values) = self.take_fixed(name, row_bytes)?;
                 (validity, Place::Vector { values, row_bytes })
             }
-            Width::List(dim) => self.take_list(name, dim)?,
+            Width::List { dim, item_bytes } => self.take_list(name, dim, item_bytes)?,
             Width::Text => self.take_text(name)?,
         };
         Ok(FileColumn { field: FieldId(id), data_type, validity, place })
     }
 
-    fn take_list(&mut self, name: &str, dim: usize) -> Result<(Option<Span>, Place), FormatError> {
+    fn take_list(&mut self, name: &str, dim: usize, item_bytes: usize) -> Result<(Option<Span>, Place), FormatError> {
         let validity = self.take_validity(name, self.row_count)?;
         let items = self.row_count.checked_mul(dim).ok_or_else(|| damaged(format!("column '{name}'")))?;
         if self.take_validity(name, items)?.is_some() {
             return Err(damaged(format!("column '{name}' has vectors with null elements")));
         }
-        let bytes = items.checked_mul(4).ok_or_else(|| damaged(format!("column '{name}'")))?;
+        let bytes = items.checked_mul(item_bytes).ok_or_else(|| damaged(format!("column '{name}'")))?;
         let values = Span { bytes, ..self.take(name, bytes)? };
-        Ok((validity, Place::Vector { values, row_bytes: dim * 4 }))
+        Ok((validity, Place::Vector { values, row_bytes: dim * item_bytes }))
     }
 
     fn take_text(&mut self, name: &str) -> Result<(Option<Span>, Place), FormatError> {
@@ -297,7 +298,7 @@ enum Width {
     Bits,
     Bytes(usize),
     Vector(usize),
-    List(usize),
+    List { dim: usize, item_bytes: usize },
     Text,
 }
 
@@ -316,18 +317,25 @@ fn width_of(field: &arrow_ipc::Field<'_>, data_type: DataType) -> Option<Width> 
         DataType::Json | DataType::Array | DataType::SparseFloatVector => {
             (field.type_type() == Type::Binary).then_some(Width::Text)
         }
-        DataType::FloatVector => {
-            let list = field.type_as_fixed_size_list()?;
-            let children = field.children()?;
-            let is_float_list = children.len() == 1 && is_float(&children.get(0), arrow_ipc::Precision::SINGLE);
-            let dim = usize::try_from(list.listSize()).ok()?;
-            is_float_list.then_some(Width::List(dim))
-        }
-        DataType::BinaryVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
+        DataType::FloatVector => list_of(field, data_type, |item| is_float(item, arrow_ipc::Precision::SINGLE)),
+        DataType::Float16Vector => list_of(field, data_type, |item| is_float(item, arrow_ipc::Precision::HALF)),
+        DataType::Int8Vector => list_of(field, data_type, |item| is_integer(item, 8, true)),
+        DataType::BinaryVector | DataType::BFloat16Vector => {
             let width = field.type_as_fixed_size_binary()?.byteWidth();
             usize::try_from(width).ok().map(Width::Vector)
         }
     }
+}
+
+fn list_of(
+    field: &arrow_ipc::Field<'_>,
+    data_type: DataType,
+    is_item: impl Fn(&arrow_ipc::Field<'_>) -> bool,
+) -> Option<Width> {
+    let (list, children) = (field.type_as_fixed_size_list()?, field.children()?);
+    let dim = usize::try_from(list.listSize()).ok()?;
+    let item_bytes = list_item_bytes(data_type)?;
+    (children.len() == 1 && is_item(&children.get(0))).then_some(Width::List { dim, item_bytes })
 }
 
 fn is_integer(field: &arrow_ipc::Field<'_>, bits: i32, is_signed: bool) -> bool {

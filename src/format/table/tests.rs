@@ -219,13 +219,21 @@ fn fields_younger_than_a_file_are_filled_with_their_default_or_null() {
     new.fields.push(nullable(901, DataType::Int16, Some(Value::Int(-7))));
     new.fields.push(nullable(902, DataType::Double, None));
     new.fields.push(FieldSchema { default_value: Some(Value::Bool(true)), ..field(903, DataType::Bool) });
+    new.fields.push(nullable(904, DataType::FloatVector, None));
+    new.fields.push(nullable(905, DataType::BinaryVector, None));
     let batch = batch(&old, 10, 1);
     let old_file = table(&old, &[&growing(&old, &batch, 5).file().rows(10)], &|_| true);
     assert!(old_file.column(&new.fields[new.fields.len() - 1]).is_none());
     let file = table(&new, &[&old_file], &|_| true);
     let cells = row_of(&new, &file, 3);
-    let expected =
-        [Cell::Bytes(b"some".to_vec()), Cell::Value(Value::Int(-7)), Cell::Null, Cell::Value(Value::Bool(true))];
+    let expected = [
+        Cell::Bytes(b"some".to_vec()),
+        Cell::Value(Value::Int(-7)),
+        Cell::Null,
+        Cell::Value(Value::Bool(true)),
+        Cell::Null,
+        Cell::Null,
+    ];
     assert_eq!(cells[old.fields.len()..], expected);
     assert_eq!(cells[..old.fields.len()], row_of(&old, &old_file, 3));
 }

@@ -17,6 +17,7 @@ fn naive(metric: Metric, query: &[f32], row: &[f32]) -> f64 {
             let norms = pairs().map(|(a, _)| a * a).sum::<f64>() * pairs().map(|(_, b)| b * b).sum::<f64>();
             if norms == 0.0 { 0.0 } else { -product / norms.sqrt() }
         }
+        Metric::Hamming | Metric::Jaccard => unreachable!("of bits, which have tests of their own"),
     }
 }
 
@@ -44,8 +45,8 @@ fn search(
     range: Option<DistanceRange>,
     k: usize,
 ) -> Vec<Vec<Hit>> {
-    let mut tops = vec![TopK::new(k); queries.values.len() / queries.dim];
-    scan(queries, vectors, rows, filter, range, 3, &mut tops);
+    let mut tops = vec![TopK::new(k); queries.count()];
+    scan(queries, VectorColumn::of_f32(vectors, queries.dim), rows, filter, range, 3, &mut tops);
     tops.into_iter().map(TopK::into_sorted).collect()
 }
 
@@ -76,12 +77,12 @@ proptest! {
     ) {
         let metric = if is_similarity { Metric::Ip } else { Metric::L2 };
         let values = numbers(dim * row_count, true, seed);
-        let queries = Queries { dim, metric, values: numbers(dim * query_count, true, seed ^ 77) };
+        let queries = Queries::dense(dim, metric, numbers(dim * query_count, true, seed ^ 77));
         let filter = per_cent.map(|per_cent| filter_of(row_count, per_cent, seed));
         let range = low.map(|low| DistanceRange { low: low as f32, high: low as f32 + 50.0 });
         let rows = start.min(row_count)..row_count;
         let found = search(&queries, &bytes(&values), rows.clone(), filter.as_ref(), range, k);
-        for (query, found) in queries.values.chunks(dim).zip(found) {
+        for (query, found) in queries.dense_values().chunks(dim).zip(found) {
             let mut expected: Vec<Hit> = rows
                 .clone()
                 .filter(|row| filter.as_ref().is_none_or(|filter| filter.get(*row)))
@@ -100,9 +101,9 @@ proptest! {
     #[test]
     fn scores_are_those_of_double_precision(dim in 1usize..200, metric in 0usize..3, seed: u64) {
         let (values, metric) = (numbers(dim * 50, false, seed), METRICS[metric]);
-        let queries = Queries { dim, metric, values: numbers(dim * 5, false, seed ^ 5) };
+        let queries = Queries::dense(dim, metric, numbers(dim * 5, false, seed ^ 5));
         let found = search(&queries, &bytes(&values), 0..50, None, None, 50);
-        for (query, found) in queries.values.chunks(dim).zip(found) {
+        for (query, found) in queries.dense_values().chunks(dim).zip(found) {
             prop_assert_eq!(found.len(), 50);
             prop_assert!(found.is_sorted_by(|a, b| a.order(b).is_lt()));
             for hit in found {
@@ -118,11 +119,11 @@ proptest! {
     fn a_score_is_the_same_in_every_search(dim in 1usize..100, metric in 0usize..3, per_cent in 1u64..100, seed: u64) {
         let (row_count, metric) = (150, METRICS[metric]);
         let vectors = bytes(&numbers(dim * row_count, false, seed));
-        let queries = Queries { dim, metric, values: numbers(dim * 7, false, seed ^ 5) };
+        let queries = Queries::dense(dim, metric, numbers(dim * 7, false, seed ^ 5));
         let filter = filter_of(row_count, per_cent, seed);
         let together = search(&queries, &vectors, 0..row_count, None, None, row_count);
-        for (query, together) in queries.values.chunks(dim).zip(together) {
-            let alone = Queries { dim, metric, values: query.to_vec() };
+        for (query, together) in queries.dense_values().chunks(dim).zip(together) {
+            let alone = Queries::dense(dim, metric, query.to_vec());
             prop_assert_eq!(&search(&alone, &vectors, 0..row_count, None, None, row_count)[0], &together);
             let mut filtered = together;
             filtered.retain(|hit| filter.get(hit.row as usize));
@@ -136,7 +137,7 @@ fn a_block_border_loses_no_row() {
     // Rows of 2,000 elements: 32 to a block; filters leave partial lists at the end.
     let (dim, row_count) = (2_000, 150);
     let values = numbers(dim * row_count, true, 11);
-    let queries = Queries { dim, metric: Metric::L2, values: numbers(dim * 6, true, 12) };
+    let queries = Queries::dense(dim, Metric::L2, numbers(dim * 6, true, 12));
     for filter in [None, Some(filter_of(row_count, 60, 13)), Some(Bitmap::ones(row_count))] {
         let wanted: Vec<u32> = (5..row_count)
             .filter(|row| filter.as_ref().is_none_or(|filter| filter.get(*row)))
@@ -150,10 +151,80 @@ fn a_block_border_loses_no_row() {
     }
 }
 
+/// A narrow column gives the hits of its f32 copy, to the bit, also through lists and in double precision.
+#[test]
+fn narrow_columns_give_the_hits_of_their_f32_copies() {
+    for element in VectorElement::ALL {
+        for (metric, copies) in METRICS.into_iter().flat_map(|metric| [(metric, 1), (metric, 7)]) {
+            let (dim, row_count) = (37, 300);
+            let column: Vec<u8> = numbers(dim * row_count, true, 17)
+                .into_iter()
+                .flat_map(|value| match element {
+                    VectorElement::F32 => value.to_le_bytes().to_vec(),
+                    VectorElement::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
+                    VectorElement::BF16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+                    VectorElement::I8 => vec![value as i8 as u8],
+                })
+                .collect();
+            let mut column = column;
+            // A row of zeros, whose cosine is computed apart.
+            column[5 * dim * element.bytes()..6 * dim * element.bytes()].fill(0);
+            let rows = VectorRows { bytes: &column, dim, element };
+            let mut copy = vec![0.0; dim * row_count];
+            Kernels::get().widen(&rows.block(Rows::Range(0..row_count)).expect("there"), &mut copy);
+            let queries = Queries::dense(dim, metric, numbers(dim * copies, false, 18));
+            for filter in [None, Some(filter_of(row_count, 10, 3)), Some(filter_of(row_count, 80, 3))] {
+                let mut tops = vec![TopK::new(row_count); copies];
+                scan(&queries, VectorColumn::Dense(rows), 2..row_count, filter.as_ref(), None, 3, &mut tops);
+                let found: Vec<_> = tops.into_iter().map(TopK::into_sorted).collect();
+                let expected = search(&queries, &bytes(&copy), 2..row_count, filter.as_ref(), None, row_count);
+                assert_eq!(found, expected, "{element:?} {metric:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_are_searched_by_both_metrics() {
+    let column = [0b1111_0000u8, 0, 0b1111_1111, 0, 0b0000_0001, 0, 0, 0];
+    let field = VectorColumn::Bits(VectorRows { bytes: &column, dim: 2, element: VectorElement::I8 });
+    for (metric, expected) in [
+        (Metric::Hamming, [(0, 0.0), (1, 4.0), (3, 4.0), (2, 5.0)]),
+        (Metric::Jaccard, [(0, 0.0), (1, 0.5), (2, 1.0), (3, 1.0)]),
+    ] {
+        let queries = Queries { dim: 16, metric, values: [0b1111_0000u8, 0].repeat(8).into() };
+        for filter in [None, Some(Bitmap::ones(4))] {
+            let mut tops = vec![TopK::new(4); 8];
+            scan(&queries, field, 0..4, filter.as_ref(), None, 0, &mut tops);
+            for top in tops {
+                let found: Vec<_> = top.into_sorted().iter().map(|hit| (hit.row, hit.distance)).collect();
+                assert_eq!(found, expected);
+            }
+        }
+        let range = Some(DistanceRange { low: f32::NEG_INFINITY, high: expected[1].1 });
+        let mut tops = [TopK::new(4)];
+        scan(&queries, field, 0..4, None, range, 0, &mut tops);
+        assert_eq!(tops[0].clone().into_sorted().len(), 1);
+    }
+}
+
+#[test]
+fn queries_that_do_not_fit_the_column_find_nothing() {
+    let column = [1u8; 32];
+    let bits = VectorColumn::Bits(VectorRows { bytes: &column, dim: 2, element: VectorElement::I8 });
+    let queries = Queries::dense(16, Metric::L2, vec![0.0; 16]);
+    let mut tops = [TopK::new(4)];
+    scan(&queries, bits, 0..4, None, None, 0, &mut tops);
+    scan(&queries, VectorColumn::of_f32(&column, 4), 0..2, None, None, 0, &mut tops);
+    let wider = Queries { dim: 32, metric: Metric::Hamming, values: vec![0u8; 4].into() };
+    scan(&wider, bits, 0..4, None, None, 0, &mut tops);
+    assert!(tops[0].clone().into_sorted().is_empty());
+}
+
 #[test]
 fn a_zero_vector_has_cosine_zero() {
     let vectors = bytes(&[0.0, 0.0, 3.0, 4.0, -3.0, -4.0]);
-    let queries = Queries { dim: 2, metric: Metric::Cosine, values: vec![6.0, 8.0, 0.0, 0.0] };
+    let queries = Queries::dense(2, Metric::Cosine, vec![6.0, 8.0, 0.0, 0.0]);
     let found = search(&queries, &vectors, 0..3, None, None, 3);
     assert_eq!(found[0].iter().map(|hit| (hit.row, hit.distance)).collect::<Vec<_>>(), [(1, -1.0), (0, 0.0), (2, 1.0)]);
     assert_eq!(found[1].iter().map(|hit| (hit.row, hit.distance)).collect::<Vec<_>>(), [(0, 0.0), (1, 0.0), (2, 0.0)]);
@@ -164,7 +235,7 @@ fn cosines_of_huge_and_tiny_vectors_are_right() {
     let vectors = bytes(&[1e30, 1e30, 1e-30, 1e-30, 1e-40, 0.0, 0.0, f32::MAX, 1.0, 1.0]);
     for scale in [1.0, 1e-35, 1e35] {
         for copies in [1, 5] {
-            let queries = Queries { dim: 2, metric: Metric::Cosine, values: [scale, scale].repeat(copies) };
+            let queries = Queries::dense(2, Metric::Cosine, [scale, scale].repeat(copies));
             for hits in search(&queries, &vectors, 0..5, None, None, 5) {
                 let mut cosines = [0.0; 5];
                 hits.iter().for_each(|hit| cosines[hit.row as usize] = -hit.distance);
@@ -180,7 +251,7 @@ fn cosines_of_huge_and_tiny_vectors_are_right() {
 #[test]
 fn rows_that_are_not_there_are_not_looked_at() {
     let vectors = bytes(&[1.0; 7]);
-    let queries = Queries { dim: 2, metric: Metric::Ip, values: vec![1.0, 1.0] };
+    let queries = Queries::dense(2, Metric::Ip, vec![1.0, 1.0]);
     assert_eq!(search(&queries, &vectors, 0..1_000, None, None, 10)[0].len(), 3);
     assert_eq!(search(&queries, &vectors, 0..1_000, Some(&Bitmap::ones(500)), None, 10)[0].len(), 3);
     assert_eq!(search(&queries, &vectors, 0..3, Some(&Bitmap::ones(2)), None, 10)[0].len(), 2);

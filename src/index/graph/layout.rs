@@ -91,6 +91,8 @@ impl<'a> Parts<'a> {
             Metric::L2 => 0u32,
             Metric::Ip => 1,
             Metric::Cosine => 2,
+            // No graph is built over bits: the reader knows no such number.
+            Metric::Hamming | Metric::Jaccard => u32::MAX,
         };
         let words = [
             VERSION,

@@ -265,7 +265,7 @@ impl Graph<'_> {
         scores.resize(rows.len(), 0.0);
         let kernels = Kernels::get();
         match self.shape.metric {
-            Metric::L2 => kernels.squared_distances(query, &block, scores),
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => kernels.squared_distances(query, &block, scores),
             Metric::Ip => {
                 kernels.inner_products(query, &block, scores);
                 scores.iter_mut().for_each(|score| *score = -*score);
@@ -289,7 +289,7 @@ impl Graph<'_> {
     /// The metric's distance, smaller is nearer, from the Euclidean one in the space of the graph.
     fn user_distance(&self, distance: f32) -> f32 {
         match self.shape.metric {
-            Metric::L2 => distance.max(0.0),
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => distance.max(0.0),
             Metric::Cosine => distance * 0.5 - 1.0,
             // Up to a constant of the query, which only the exact distances need.
             Metric::Ip => (distance - self.shape.squared_norm_max) * 0.5,

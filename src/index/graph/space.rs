@@ -51,7 +51,7 @@ pub(super) fn lift_row(shape: &Shape, row: &[f32], out: &mut [f32]) {
     out.fill(0.0);
     out[..row.len()].copy_from_slice(row);
     match shape.metric {
-        Metric::L2 => {}
+        Metric::L2 | Metric::Hamming | Metric::Jaccard => {}
         Metric::Cosine => normalise(&mut out[..row.len()]),
         Metric::Ip => out[row.len()] = (shape.squared_norm_max - dot(row, row)).max(0.0).sqrt(),
     }

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::index::flat::{Queries, scan};
-use crate::index::{Hit, TopK};
+use crate::index::flat::scan;
+use crate::index::{Hit, Queries, TopK, VectorColumn};
 use crate::types::{Bitmap, Metric};
 
 const DIM: usize = 40;
@@ -32,9 +32,9 @@ fn image(parameters: BuildParameters, values: &[f32]) -> Vec<u8> {
 }
 
 fn exact(metric: Metric, dim: usize, values: &[f32], query: &[f32], filter: Option<&Bitmap>) -> Vec<Hit> {
-    let queries = Queries { dim, metric, values: query.to_vec() };
+    let queries = Queries::dense(dim, metric, query.to_vec());
     let mut tops = [TopK::new(10)];
-    scan(&queries, bytes_of(values), 0..values.len() / dim, filter, None, 0, &mut tops);
+    scan(&queries, VectorColumn::of_f32(bytes_of(values), dim), 0..values.len() / dim, filter, None, 0, &mut tops);
     let [top] = tops;
     top.into_sorted()
 }

@@ -112,6 +112,130 @@ fn columns_that_are_left_out_become_null_or_default() {
     }
 }
 
+fn vectors_of(data: Option<vector_field::Data>, valid_data: &[bool]) -> schema::FieldData {
+    schema::FieldData {
+        field_name: "w".to_owned(),
+        field: Some(field_data::Field::Vectors(schema::VectorField { dim: 16, data })),
+        valid_data: valid_data.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// A schema with one more vector field `w` of 16 dimensions.
+fn schema_with(data_type: DataType, is_nullable: bool) -> CollectionSchema {
+    let type_params = vec![("dim".to_owned(), "16".to_owned())];
+    schema_of(vec![FieldSchema { is_nullable, type_params, ..field(102, "w", data_type) }])
+}
+
+fn wire_of(data_type: DataType, bytes: Vec<u8>) -> vector_field::Data {
+    match data_type {
+        DataType::Float16Vector => vector_field::Data::Float16Vector(bytes),
+        DataType::BFloat16Vector => vector_field::Data::Bfloat16Vector(bytes),
+        DataType::Int8Vector => vector_field::Data::Int8Vector(bytes),
+        _ => vector_field::Data::BinaryVector(bytes),
+    }
+}
+
+const BYTE_VECTORS: [(DataType, usize); 4] = [
+    (DataType::Float16Vector, 32),
+    (DataType::BFloat16Vector, 32),
+    (DataType::Int8Vector, 16),
+    (DataType::BinaryVector, 2),
+];
+
+#[test]
+fn vectors_of_bytes_come_in_and_go_out_without_their_nulls() {
+    for (data_type, row_bytes) in BYTE_VECTORS {
+        let schema = schema_with(data_type, true);
+        let given: Vec<u8> = (0..2 * row_bytes).map(|byte| byte as u8 + 1).collect();
+        let mut full = vec![0; 4 * row_bytes];
+        full[row_bytes..2 * row_bytes].copy_from_slice(&given[..row_bytes]);
+        full[3 * row_bytes..].copy_from_slice(&given[row_bytes..]);
+        let valid = [false, true, false, true];
+        for sent in [given.clone(), full.clone()] {
+            let fields =
+                vec![ids(&[1, 2, 3, 4]), vectors(2, &[0.0; 8]), vectors_of(Some(wire_of(data_type, sent)), &valid)];
+            let batch = batch_from_wire(&schema, fields, 4, INSERT).expect("rows");
+            assert_eq!(batch.columns[2].data, ColumnData::BytesVector(full.clone()));
+            assert_eq!(batch.columns[2].validity.as_deref(), Some(&valid[..]));
+            let back = column_into_wire(&schema.fields[2], batch.columns[2].clone(), &InstantStyle::default());
+            let expected = vectors_of(Some(wire_of(data_type, given.clone())), &valid);
+            assert_eq!((back.field, back.valid_data), (expected.field, expected.valid_data));
+        }
+    }
+}
+
+#[test]
+fn float_lists_are_rounded_for_fields_of_16_bits() {
+    for data_type in [DataType::Float16Vector, DataType::BFloat16Vector] {
+        let values: Vec<f32> = (0..16).map(|index| index as f32 / 3.0).collect();
+        let data = vector_field::Data::FloatVector(schema::FloatArray { data: values.clone() });
+        let rows = vec![ids(&[1]), vectors(2, &[0.0; 2]), vectors_of(Some(data), &[])];
+        let batch = batch_from_wire(&schema_with(data_type, false), rows, 1, INSERT).expect("rows");
+        let expected = values.iter().flat_map(|value| match data_type {
+            DataType::Float16Vector => half::f16::from_f32(*value).to_le_bytes(),
+            _ => half::bf16::from_f32(*value).to_le_bytes(),
+        });
+        assert_eq!(batch.columns[2].data, ColumnData::BytesVector(expected.collect()));
+    }
+}
+
+#[test]
+fn vectors_that_no_row_holds_may_be_left_out() {
+    let unset = schema::FieldData { field_name: "w".to_owned(), valid_data: vec![false; 2], ..Default::default() };
+    for (data_type, row_bytes) in BYTE_VECTORS {
+        for extra in [None, Some(unset.clone()), Some(vectors_of(None, &[false; 2]))] {
+            let rows = [ids(&[1, 2]), vectors(2, &[0.0; 4])].into_iter().chain(extra).collect();
+            let batch = batch_from_wire(&schema_with(data_type, true), rows, 2, INSERT).expect("rows");
+            assert_eq!(batch.columns[2].data, ColumnData::BytesVector(vec![0; 2 * row_bytes]));
+            assert_eq!(batch.columns[2].validity, Some(vec![false; 2]));
+        }
+        let rows = vec![ids(&[1, 2]), vectors(2, &[0.0; 4])];
+        let missing = refusal(&schema_with(data_type, false), rows, 2);
+        assert!(missing.starts_with("fieldSchema(w) has no corresponding fieldData pass in"), "{missing}");
+    }
+}
+
+#[test]
+fn wrong_vectors_of_bytes_are_refused() {
+    let refused = |data_type, data, valid: &[bool]| {
+        let rows = vec![ids(&[1]), vectors(2, &[0.0; 2]), vectors_of(Some(data), valid)];
+        refusal(&schema_with(data_type, false), rows, 1)
+    };
+    for (data_type, text) in [
+        (DataType::Float16Vector, "the length(3) of float16 data should divide the dim(16)"),
+        (DataType::BFloat16Vector, "the length(3) of bfloat data should divide the dim(16)"),
+        (DataType::Int8Vector, "the length(3) of int8 data should divide the dim(16)"),
+        (DataType::BinaryVector, "the num(24) of all bits should divide the dim(16)"),
+    ] {
+        assert_eq!(refused(data_type, wire_of(data_type, vec![0; 3]), &[]), text);
+        let floats = vector_field::Data::FloatVector(schema::FloatArray { data: vec![f32::NAN; 16] });
+        let message = refused(data_type, floats, &[]);
+        let is_float = matches!(data_type, DataType::Float16Vector | DataType::BFloat16Vector);
+        assert!(message.contains(if is_float { "value 'NaN' is not a number" } else { "array type mismatch" }));
+    }
+    for (data_type, row_bytes) in BYTE_VECTORS {
+        let nullish = refused(data_type, wire_of(data_type, Vec::new()), &[false]);
+        assert_eq!(nullish, "field w holds null but is not nullable: invalid parameter");
+        let twice = refused(data_type, wire_of(data_type, vec![0; 2 * row_bytes]), &[]);
+        assert!(twice.starts_with("the num_rows (2) of field (w) is not equal to passed num_rows (1)"), "{twice}");
+    }
+    for (data_type, bits, text) in [
+        (DataType::Float16Vector, 0x7c00u16, "+Inf"),
+        (DataType::Float16Vector, 0xfc01, "NaN"),
+        (DataType::BFloat16Vector, 0xff80, "-Inf"),
+        (DataType::BFloat16Vector, 0x7fc0, "NaN"),
+    ] {
+        let mut bytes = vec![0; 32];
+        bytes[30..].copy_from_slice(&bits.to_le_bytes());
+        let message = refused(data_type, wire_of(data_type, bytes), &[]);
+        assert_eq!(message, format!("value '{text}' is not a number or infinity"));
+    }
+    // Too large for a half.
+    let floats = vector_field::Data::FloatVector(schema::FloatArray { data: vec![1e6; 16] });
+    assert!(refused(DataType::Float16Vector, floats, &[]).contains("+Inf"));
+}
+
 #[test]
 fn automatic_ids_count_up() {
     let mut schema = schema_of(vec![]);

@@ -98,14 +98,22 @@ fn wrong_counts_are_refused() {
 fn wrong_sizes_are_refused() {
     let vector_of = |dim| field("v", schema::DataType::FloatVector, &[("dim", dim)]);
     for (dim, text) in [
-        ("1", "invalid dimension: 1 of field v. float vector dimension should be in range 2 ~ 32768"),
+        ("1", "invalid dimension: 1. should be in range 2 ~ 32768"),
         ("32769", "invalid dimension: 32769 of field v. "),
-        ("-1", "invalid dimension: -1 of field v. "),
+        ("-1", "invalid dimension: -1. should be in range 2 ~ 32768"),
         ("x", "invalid dimension: x of field v. "),
     ] {
         let error = refusal(vec![primary(), vector_of(dim)]);
         assert_eq!(error.kind, ErrorKind::Unexpected);
         assert!(error.message.starts_with(text), "{}", error.message);
+    }
+    for (dim, text) in [
+        ("10", "invalid dimension: 10 of field v. binary vector dimension should be multiple of 8. "),
+        ("0", "invalid dimension: 0. should be in range 2 ~ 32768"),
+        ("262152", "invalid dimension: 262152 of field v. binary vector dimension should be in range 2 ~ 262144"),
+    ] {
+        let field = field("v", schema::DataType::BinaryVector, &[("dim", dim)]);
+        assert_eq!(refusal(vec![primary(), field]).message, text);
     }
     let none = field("v", schema::DataType::FloatVector, &[]);
     assert!(refusal(vec![primary(), none]).message.starts_with("dimension is not defined in field type params"));
@@ -118,6 +126,31 @@ fn wrong_sizes_are_refused() {
         refusal(vec![primary(), vector("v"), text_of(&[])]).message,
         "type param(max_length) should be specified for the field(t) of collection c: invalid parameter"
     );
+}
+
+#[test]
+fn defaults_of_plain_numbers_take_the_type_of_the_field() {
+    let default = |data_type, data| {
+        let field = schema::FieldSchema { default_value: default_value(data), ..field("d", data_type, &[]) };
+        let schema =
+            schema_from_wire("c", wire(vec![primary(), vector("v"), field]), &Zone::UTC).expect("a good default");
+        let described =
+            schema_to_wire("c", &schema, &Zone::UTC).fields[2].default_value.clone().and_then(|value| value.data);
+        (schema.fields[2].default_value.clone(), described)
+    };
+    use value_field::Data;
+    let int = |value| Some(Value::Int(value));
+    assert_eq!(default(schema::DataType::Int8, Data::LongData(-5)), (int(-5), Some(Data::IntData(-5))));
+    assert_eq!(default(schema::DataType::Int16, Data::LongData(300)), (int(300), Some(Data::IntData(300))));
+    assert_eq!(default(schema::DataType::Int32, Data::LongData(7)), (int(7), Some(Data::IntData(7))));
+    assert_eq!(default(schema::DataType::Int64, Data::IntData(7)), (int(7), Some(Data::LongData(7))));
+    let float = |value| Some(Value::Float(value));
+    assert_eq!(default(schema::DataType::Float, Data::LongData(2)), (float(2.0), Some(Data::FloatData(2.0))));
+    assert_eq!(
+        default(schema::DataType::Float, Data::DoubleData(0.1)),
+        (float(f64::from(0.1f32)), Some(Data::FloatData(0.1)))
+    );
+    assert_eq!(default(schema::DataType::Double, Data::LongData(2)), (float(2.0), Some(Data::DoubleData(2.0))));
 }
 
 #[test]
@@ -140,6 +173,9 @@ fn wrong_defaults_are_refused() {
             .starts_with("type not support default_value, type:JSON")
     );
     assert!(refused(schema::DataType::Int8, &[], value_field::Data::IntData(128)).contains("out of range"));
+    assert!(refused(schema::DataType::Int32, &[], value_field::Data::LongData(1 << 31)).contains("out of range"));
+    assert!(refused(schema::DataType::Float, &[], value_field::Data::DoubleData(1e39)).contains("+Inf"));
+    assert!(refused(schema::DataType::Int64, &[], value_field::Data::DoubleData(1.0)).contains("is not equal to"));
     assert_eq!(
         refused(schema::DataType::Double, &[], value_field::Data::DoubleData(f64::NEG_INFINITY)),
         "value '-Inf' is not a number or infinity"
@@ -148,11 +184,9 @@ fn wrong_defaults_are_refused() {
 
 #[test]
 fn what_is_not_stored_yet_is_refused_by_name() {
-    for (data_type, name) in [
-        (schema::DataType::SparseFloatVector, "SparseFloatVector"),
-        (schema::DataType::BinaryVector, "BinaryVector"),
-        (schema::DataType::Geometry, "Geometry"),
-    ] {
+    for (data_type, name) in
+        [(schema::DataType::SparseFloatVector, "SparseFloatVector"), (schema::DataType::Geometry, "Geometry")]
+    {
         let error = refusal(vec![primary(), vector("v"), field("x", data_type, &[])]);
         assert_eq!(error.kind, ErrorKind::Unimplemented);
         assert!(error.message.contains(name) && error.message.contains("field x"), "{}", error.message);
@@ -183,6 +217,8 @@ fn an_added_field_is_nullable_and_no_key() {
             .starts_with("added field must be nullable, please check it, field name = n")
     );
     assert!(added(primary()).expect_err("a key").message.starts_with("not support to add pk field, field name = id"));
+    let more = schema::FieldSchema { nullable: true, ..vector("w") };
+    assert!(added(more).is_ok());
     assert!(added(nullable("v")).expect_err("doubled").message.starts_with("duplicated field name v"));
 }
 

@@ -362,6 +362,7 @@ fn distance(a: &[f32], b: &[f32], metric: Metric) -> f32 {
             0.0 => 0.0,
             norms => -dot(a, b) / norms,
         },
+        Metric::Hamming | Metric::Jaccard => unreachable!("the world holds float vectors"),
     };
     distance as f32
 }

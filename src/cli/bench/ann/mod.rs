@@ -19,7 +19,7 @@ use self::subject::{IndexName, Subject};
 use self::sweep::Point;
 use self::vectors::Table;
 use super::report::Report;
-use crate::types::{Error, Metric, Result};
+use crate::types::{DataType, Error, Metric, Result};
 
 /// Recalls that indexes are compared at.
 const COMPARED_RECALLS: [f64; 3] = [0.9, 0.95, 0.99];
@@ -97,7 +97,9 @@ struct Outcome {
 }
 
 fn metric(name: &str) -> std::result::Result<Metric, String> {
-    Metric::from_name(name).ok_or_else(|| "expected l2, ip or cosine".to_owned())
+    Metric::from_name(name)
+        .filter(|metric| Metric::of_type(DataType::FloatVector).contains(metric))
+        .ok_or_else(|| "expected l2, ip or cosine".to_owned())
 }
 
 /// Measures, prints, writes.

@@ -6,9 +6,9 @@ use memmap2::{Advice, MmapMut};
 
 use super::truth::progress_bar;
 use super::vectors::Table;
-use crate::index::flat::{Queries, scan};
+use crate::index::flat::scan;
 use crate::index::graph::{BuildParameters, Builder, Graph, Progress, Scratch, SearchParameters};
-use crate::index::{Hit, TopK};
+use crate::index::{Hit, Queries, TopK, VectorColumn};
 use crate::types::{Error, Metric, Result};
 
 /// `NAME[,parameter=value...]` of the command line.
@@ -114,8 +114,9 @@ impl Searcher<'_> {
                 found.map_err(|error| Error::internal(error.to_string()))?;
             }
             None => {
-                let queries = Queries { dim: subject.dim, metric: subject.metric, values: query.to_vec() };
-                scan(&queries, &subject.column, 0..subject.rows, None, None, 0, std::slice::from_mut(&mut top));
+                let queries = Queries::dense(subject.dim, subject.metric, query.to_vec());
+                let column = VectorColumn::of_f32(&subject.column, subject.dim);
+                scan(&queries, column, 0..subject.rows, None, None, 0, std::slice::from_mut(&mut top));
             }
         }
         Ok(top.into_sorted())

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::vectors::{Table, load_rows};
-use crate::index::TopK;
-use crate::index::flat::{Queries, scan};
+use crate::index::flat::scan;
+use crate::index::{Queries, TopK, VectorColumn};
 use crate::types::{Error, Metric, Result};
 
 /// Queries that a thread takes at once: they share one pass over the rows.
@@ -37,9 +37,10 @@ pub(super) fn compute(metric: Metric, base: &Table<f32>, queries: &Table<f32>, k
         loop {
             let batch = batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
             let Some((batch, out)) = batch else { return };
-            let queries = Queries { dim: queries.dim, metric, values: batch.to_vec() };
+            let queries = Queries::dense(queries.dim, metric, batch.to_vec());
             let mut tops = vec![TopK::new(k); out.len() / k];
-            scan(&queries, bytemuck::cast_slice(&base.values), 0..base.rows(), None, None, 0, &mut tops);
+            let column = VectorColumn::of_f32(bytemuck::cast_slice(&base.values), base.dim);
+            scan(&queries, column, 0..base.rows(), None, None, 0, &mut tops);
             for (out, top) in out.chunks_mut(k).zip(tops) {
                 out.iter_mut().zip(top.into_sorted()).for_each(|(out, hit)| *out = hit.row);
             }

@@ -1,0 +1,144 @@
+//! Query vectors, and the columns they are compared with.
+
+use crate::kernel::{VectorElement, VectorRows};
+use crate::types::{DataType, FieldSchema, Metric};
+
+/// Queries of one search, prepared once and used on every file.
+#[derive(Clone, Debug)]
+pub struct Queries {
+    /// Dimensions of one query.
+    pub dim: usize,
+    /// How rows are compared.
+    pub metric: Metric,
+    /// The queries end to end.
+    pub values: QueryValues,
+}
+
+/// Query vectors end to end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryValues {
+    /// For float and int8 vectors: a value per dimension.
+    Dense(Vec<f32>),
+    /// For binary vectors: a byte per eight dimensions.
+    Bits(Vec<u8>),
+}
+
+impl Default for QueryValues {
+    fn default() -> QueryValues {
+        QueryValues::Dense(Vec::new())
+    }
+}
+
+impl From<Vec<f32>> for QueryValues {
+    fn from(values: Vec<f32>) -> QueryValues {
+        QueryValues::Dense(values)
+    }
+}
+
+impl From<Vec<u8>> for QueryValues {
+    fn from(bytes: Vec<u8>) -> QueryValues {
+        QueryValues::Bits(bytes)
+    }
+}
+
+impl QueryValues {
+    /// Bytes of memory.
+    pub fn byte_len(&self) -> usize {
+        match self {
+            QueryValues::Dense(values) => size_of_val(values.as_slice()),
+            QueryValues::Bits(bytes) => bytes.len(),
+        }
+    }
+
+    /// How many vectors of `dim` dimensions these are, and whether nothing is left over.
+    pub fn count(&self, dim: usize) -> (usize, bool) {
+        let (length, width) = match self {
+            QueryValues::Dense(values) => (values.len(), dim),
+            QueryValues::Bits(bytes) => (bytes.len(), dim / 8),
+        };
+        // Nothing is a multiple of 0 but 0.
+        (length.checked_div(width).unwrap_or(0), length.is_multiple_of(width))
+    }
+
+    /// Whether such queries are compared with vectors of a type.
+    pub fn fit(&self, data_type: DataType) -> bool {
+        match self {
+            QueryValues::Dense(_) => vector_element(data_type).is_some(),
+            QueryValues::Bits(_) => data_type == DataType::BinaryVector,
+        }
+    }
+}
+
+impl Queries {
+    /// Queries for float and int8 vectors: `dim` values each.
+    pub fn dense(dim: usize, metric: Metric, values: Vec<f32>) -> Queries {
+        Queries { dim, metric, values: QueryValues::Dense(values) }
+    }
+
+    /// Number of queries.
+    pub fn count(&self) -> usize {
+        self.values.count(self.dim).0
+    }
+
+    /// The values of all queries; none for binary vectors.
+    pub fn dense_values(&self) -> &[f32] {
+        match &self.values {
+            QueryValues::Dense(values) => values,
+            QueryValues::Bits(_) => &[],
+        }
+    }
+
+    /// Some of the queries, in the order of `places`.
+    ///
+    /// # Panics
+    /// When there is no such query.
+    pub fn subset(&self, places: impl IntoIterator<Item = usize>) -> Queries {
+        let values = match &self.values {
+            QueryValues::Dense(values) => QueryValues::Dense(picked(values, self.dim, places)),
+            QueryValues::Bits(bytes) => QueryValues::Bits(picked(bytes, self.dim / 8, places)),
+        };
+        Queries { dim: self.dim, metric: self.metric, values }
+    }
+}
+
+fn picked<T: Copy>(values: &[T], width: usize, places: impl IntoIterator<Item = usize>) -> Vec<T> {
+    places.into_iter().flat_map(|place| &values[place * width..(place + 1) * width]).copied().collect()
+}
+
+/// A column of vectors as mapped bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum VectorColumn<'a> {
+    /// Float and int8 vectors.
+    Dense(VectorRows<'a>),
+    /// Binary vectors; an "element" is a byte of eight dimensions.
+    Bits(VectorRows<'a>),
+}
+
+impl<'a> VectorColumn<'a> {
+    /// A column of `f32`.
+    pub fn of_f32(bytes: &'a [u8], dim: usize) -> VectorColumn<'a> {
+        VectorColumn::Dense(VectorRows { bytes, dim, element: VectorElement::F32 })
+    }
+
+    /// The column of a field; `None` when the field holds no vectors of fixed width.
+    pub fn new(field: &FieldSchema, bytes: &'a [u8]) -> Option<VectorColumn<'a>> {
+        match field.data_type {
+            DataType::BinaryVector => {
+                Some(VectorColumn::Bits(VectorRows { bytes, dim: field.dim() / 8, element: VectorElement::I8 }))
+            }
+            data_type => vector_element(data_type)
+                .map(|element| VectorColumn::Dense(VectorRows { bytes, dim: field.dim(), element })),
+        }
+    }
+}
+
+/// The element of a dense vector type; `None` for binary and sparse vectors and for scalars.
+pub fn vector_element(data_type: DataType) -> Option<VectorElement> {
+    match data_type {
+        DataType::FloatVector => Some(VectorElement::F32),
+        DataType::Float16Vector => Some(VectorElement::F16),
+        DataType::BFloat16Vector => Some(VectorElement::BF16),
+        DataType::Int8Vector => Some(VectorElement::I8),
+        _ => None,
+    }
+}
