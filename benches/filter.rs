@@ -1,14 +1,21 @@
 //! How many rows a second does each operator of the filter language test?
 //!
 //! One million rows with a fixed seed, sealed (Arrow) form, no nulls unless said; the best of several passes. Run with
-//! `cargo bench --bench filter`, with a part of a name to run only those.
+//! `cargo bench --bench filter`, with a part of a name to run only those. `benches/peers/filter_peers.py` drives it with
+//! `--columns FILE` (an Arrow file): it then makes one pass over the file's columns for each filter it reads from a line.
 
+use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Int8Type, Int64Type};
+use arrow_array::{Array, RecordBatch};
 use shoaldb::filter::{Plan, Rows, Templates};
-use shoaldb::types::{CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Validity, Values};
+use shoaldb::types::{ArrayRow, CollectionSchema, ColumnView, DataType, FieldId, FieldSchema, Validity, Value, Values};
 
 const ROW_COUNT: usize = 1_000_000;
+/// The bit of a bitmap that row 0 is: files of ours begin at 0, windows of them anywhere.
+const FIRST_BIT: usize = 3;
 
 struct Table {
     ints: Vec<i64>,
@@ -16,6 +23,7 @@ struct Table {
     floats: Vec<f32>,
     words: (Vec<i32>, Vec<u8>),
     documents: (Vec<i32>, Vec<u8>),
+    arrays: (Vec<i32>, Vec<u8>),
     validity: Vec<u8>,
 }
 
@@ -28,22 +36,17 @@ impl Table {
             mixed ^ mixed >> 31
         };
         let numbers: Vec<u64> = (0..ROW_COUNT).map(|_| random() % 1_000_000).collect();
-        let texts = |of: fn(u64) -> String| {
-            let (mut offsets, mut bytes) = (vec![0], Vec::new());
-            for number in &numbers {
-                bytes.extend(of(*number).into_bytes());
-                offsets.push(bytes.len() as i32);
-            }
-            (offsets, bytes)
-        };
+        let texts = |of: fn(u64) -> Vec<u8>| rows_of_bytes(numbers.iter().map(|number| of(*number)));
         Table {
-            words: texts(|number| format!("category-{:03}", number % 1000)),
+            words: texts(|number| format!("category-{:03}", number % 1000).into_bytes()),
+            arrays: texts(|number| array_bytes(&[number as i64 % 100, 7, number as i64])),
             documents: texts(|number| {
                 format!(
                     r#"{{"title":"document {number} of many","tags":["a","b"],"price":{},"in":{{"stock":{}}}}}"#,
                     number % 500,
                     number % 2 == 0
                 )
+                .into_bytes()
             }),
             ints: numbers.iter().map(|number| *number as i64).collect(),
             shorts: numbers.iter().map(|number| *number as i8).collect(),
@@ -51,6 +54,48 @@ impl Table {
             validity: numbers.iter().map(|number| *number as u8 | 1).collect(),
         }
     }
+
+    /// The columns of an Arrow file with one record batch.
+    fn read(path: &str) -> Table {
+        let file = std::fs::File::open(path).expect("the file of columns is there");
+        let mut batches = arrow_ipc::reader::FileReader::try_new(file, None).expect("an Arrow file");
+        let batch: RecordBatch = batches.next().expect("a record batch").expect("a whole record batch");
+        let column = |name: &str| batch.column_by_name(name).expect("a column of the bench");
+        let text = |name: &str| {
+            let column = column(name).as_string::<i32>();
+            (column.offsets().to_vec(), column.values().to_vec())
+        };
+        let lists = column("list").as_list::<i32>();
+        let list = |row: usize| array_bytes(lists.value(row).as_primitive::<Int64Type>().values());
+        let nullable = column("nullable");
+        let mut validity = vec![0u8; (ROW_COUNT + FIRST_BIT).div_ceil(8)];
+        for row in (0..ROW_COUNT).filter(|row| nullable.is_valid(*row)) {
+            validity[(row + FIRST_BIT) / 8] |= 1 << ((row + FIRST_BIT) % 8);
+        }
+        assert_eq!(batch.num_rows(), ROW_COUNT);
+        Table {
+            ints: column("number").as_primitive::<Int64Type>().values().to_vec(),
+            shorts: column("short").as_primitive::<Int8Type>().values().to_vec(),
+            floats: column("share").as_primitive::<Float32Type>().values().to_vec(),
+            words: text("word"),
+            documents: text("document"),
+            arrays: rows_of_bytes((0..ROW_COUNT).map(list)),
+            validity,
+        }
+    }
+}
+
+fn rows_of_bytes(rows: impl Iterator<Item = Vec<u8>>) -> (Vec<i32>, Vec<u8>) {
+    let (mut offsets, mut bytes) = (vec![0], Vec::new());
+    for row in rows {
+        bytes.extend(row);
+        offsets.push(bytes.len() as i32);
+    }
+    (offsets, bytes)
+}
+
+fn array_bytes(elements: &[i64]) -> Vec<u8> {
+    ArrayRow::encode(&elements.iter().map(|element| Value::Int(*element)).collect::<Vec<_>>(), DataType::Int64)
 }
 
 impl Rows for Table {
@@ -64,10 +109,11 @@ impl Rows for Table {
             "short" => Values::Int8(&self.shorts),
             "share" => Values::Float(&self.floats),
             "word" => text(&self.words),
+            "list" => text(&self.arrays),
             _ => text(&self.documents),
         };
         let validity = match field.name.as_str() {
-            "nullable" => Validity::Bits { bits: &self.validity, offset: 3 },
+            "nullable" => Validity::Bits { bits: &self.validity, offset: FIRST_BIT },
             _ => Validity::All,
         };
         Some(ColumnView { values, validity })
@@ -84,7 +130,7 @@ fn schema() -> CollectionSchema {
         name: (*name).into(),
         description: String::new(),
         data_type: *data_type,
-        element_type: None,
+        element_type: (*data_type == DataType::Array).then_some(DataType::Int64),
         is_primary: false,
         auto_id: false,
         is_nullable: true,
@@ -102,6 +148,7 @@ fn schema() -> CollectionSchema {
         ("share", DataType::Float),
         ("word", DataType::VarChar),
         ("document", DataType::Json),
+        ("list", DataType::Array),
     ];
     CollectionSchema {
         description: String::new(),
@@ -116,7 +163,38 @@ fn list(count: usize, step: usize) -> String {
     (0..count).map(|index| (index * step + 1).to_string()).collect::<Vec<_>>().join(",")
 }
 
+/// Plans of long lists: as long again takes as long again.
+fn plan_times() {
+    for count in [10_000, 100_000, 1_000_000] {
+        let text = format!("number in [{}]", list(count, 7));
+        let start = Instant::now();
+        let plan = Plan::new(&text, &schema(), &Templates::default()).expect("a filter");
+        let planned = start.elapsed();
+        drop(plan);
+        println!("plan of in {count:<9} {:>10.0} ns a value", planned.as_nanos() as f64 / count as f64);
+    }
+}
+
+/// One pass for each line; answers seconds and matches.
+fn serve(path: &str) {
+    let table = Table::read(path);
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        let text = line.expect("a line of text");
+        let plan = Plan::new(&text, &schema(), &Templates::default()).expect("a filter");
+        let start = Instant::now();
+        let matches = plan.evaluate(&table).count_ones();
+        println!("{} {matches}", start.elapsed().as_secs_f64());
+        std::io::stdout().flush().expect("somebody reads");
+    }
+}
+
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == "--columns") {
+        return serve(&arguments[place + 1]);
+    }
+    plan_times();
     let table = Table::new();
     let words = |count: usize| (0..count).map(|word| format!("'category-{word:03}'")).collect::<Vec<_>>().join(",");
     let cases = [
@@ -140,6 +218,9 @@ fn main() {
         ("like prefix", "word like 'category-00%'".into()),
         ("like inner", "word like '%y-00%'".into()),
         ("regex", "word =~ '-0[0-4]7$'".into()),
+        ("array length", "array_length(list) == 3".into()),
+        ("array element", "list[0] < 50".into()),
+        ("array contains", "array_contains(list, 5)".into()),
         ("json number <", "document['price'] < 250".into()),
         ("json nested bool", "document['in']['stock'] == true".into()),
         ("and of int, json", "document['price'] < 250 and number < 10000".into()),

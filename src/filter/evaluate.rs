@@ -4,16 +4,17 @@
 //! out costs a later part nothing, and an `or` asks its later parts only about rows that are still open.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::Rows;
 use super::condition::Condition;
 use super::json;
-use super::kernels::{bits_at, narrow, narrow_any, narrow_rows, narrow_valid};
+use super::kernels::{bits_at, compare_word, narrow, narrow_any, narrow_rows, narrow_valid};
 use super::known::{self, Fixed};
 use super::planner::Checked;
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
 use super::sets::IntSet;
-use super::syntax::Comparison;
+use super::syntax::{ArithmeticOp, Comparison};
 use crate::types::{ArrayRow, Bitmap, ColumnView, DataType, FieldSchema, Nulls, Validity, Value, Values};
 
 /// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
@@ -198,6 +199,12 @@ impl Evaluator<'_> {
         mask: &mut [u64],
         negate: u64,
     ) {
+        let sources = (self.columns[usize::from(left)], self.columns[usize::from(right)]);
+        if let (Source::Column(left), Source::Column(right)) = sources
+            && narrow_columns(left, comparison, right, block, mask, negate)
+        {
+            return;
+        }
         narrow_rows(mask, |row| {
             let cells = (self.cell(left, block.start + row), self.cell(right, block.start + row));
             let (Some(left), Some(right)) = cells else { return false };
@@ -339,14 +346,14 @@ fn narrow_scalar(test: &Condition, view: ColumnView<'_>, block: Block, mask: &mu
                 let (low, high) = (*low as f32, *high as f32);
                 narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
             }
-            _ => narrow(&values[rows], mask, negate, |value| test.float(value.into())),
+            _ => narrow_floats(&values[rows], test, mask, negate),
         },
         Values::Double(values) => match test {
             Condition::Float { low, high } => {
                 let (low, high) = (*low, *high);
                 narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
             }
-            _ => narrow(&values[rows], mask, negate, |value| test.float(value)),
+            _ => narrow_floats(&values[rows], test, mask, negate),
         },
         Values::Text { .. } => {
             let is_negated = negate != 0;
@@ -359,6 +366,110 @@ fn narrow_scalar(test: &Condition, view: ColumnView<'_>, block: Block, mask: &mu
             }
         }
         Values::Vector { .. } => mask.fill(0),
+    }
+}
+
+/// Compares two columns of numbers 64 rows at a time; `false` when they are of other types.
+fn narrow_columns(
+    left: ColumnView<'_>,
+    comparison: Comparison,
+    right: ColumnView<'_>,
+    block: Block,
+    mask: &mut [u64],
+    negate: u64,
+) -> bool {
+    let are_integers = is_integer(left.values) && is_integer(right.values);
+    if !are_integers && !(is_number(left.values) && is_number(right.values)) {
+        return false;
+    }
+    narrow_valid(left.validity, block.start, mask, 0);
+    narrow_valid(right.validity, block.start, mask, 0);
+    if are_integers {
+        compare_words(
+            block,
+            mask,
+            negate,
+            comparison,
+            |rows, out| load(left.values, rows, out),
+            |rows, out| {
+                load(right.values, rows, out);
+            },
+        );
+    } else {
+        compare_words(
+            block,
+            mask,
+            negate,
+            comparison,
+            |rows, out| load_floats(left.values, rows, out),
+            |rows, out| {
+                load_floats(right.values, rows, out);
+            },
+        );
+    }
+    true
+}
+
+fn is_integer(values: Values<'_>) -> bool {
+    matches!(values, Values::Int8(_) | Values::Int16(_) | Values::Int32(_) | Values::Int64(_))
+}
+
+fn is_number(values: Values<'_>) -> bool {
+    is_integer(values) || matches!(values, Values::Float(_) | Values::Double(_))
+}
+
+/// Up to 64 integers, widened.
+fn load(values: Values<'_>, rows: Range<usize>, out: &mut [i64; 64]) {
+    macro_rules! widen {
+        ($values:expr) => {
+            out.iter_mut().zip(&$values[rows]).for_each(|(out, value)| *out = i64::from(*value))
+        };
+    }
+    match values {
+        Values::Int8(values) => widen!(values),
+        Values::Int16(values) => widen!(values),
+        Values::Int32(values) => widen!(values),
+        Values::Int64(values) => widen!(values),
+        _ => {}
+    }
+}
+
+/// Up to 64 numbers as doubles.
+fn load_floats(values: Values<'_>, rows: Range<usize>, out: &mut [f64; 64]) {
+    match values {
+        Values::Float(values) => out.iter_mut().zip(&values[rows]).for_each(|(out, value)| *out = f64::from(*value)),
+        Values::Double(values) => out.iter_mut().zip(&values[rows]).for_each(|(out, value)| *out = *value),
+        integers => {
+            let mut wide = [0; 64];
+            load(integers, rows, &mut wide);
+            out.iter_mut().zip(wide).for_each(|(out, value)| *out = value as f64);
+        }
+    }
+}
+
+fn compare_words<T: Copy + Default + PartialOrd>(
+    block: Block,
+    mask: &mut [u64],
+    negate: u64,
+    comparison: Comparison,
+    load_left: impl Fn(Range<usize>, &mut [T; 64]),
+    load_right: impl Fn(Range<usize>, &mut [T; 64]),
+) {
+    let (mut left, mut right) = ([T::default(); 64], [T::default(); 64]);
+    for (index, word) in mask.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
+        let start = block.start + index * 64;
+        let rows = start..block.end.min(start + 64);
+        load_left(rows.clone(), &mut left);
+        load_right(rows, &mut right);
+        let holds = match comparison {
+            Comparison::Less => compare_word(&left, &right, |left, right| left < right),
+            Comparison::LessEqual => compare_word(&left, &right, |left, right| left <= right),
+            Comparison::Greater => compare_word(&left, &right, |left, right| left > right),
+            Comparison::GreaterEqual => compare_word(&left, &right, |left, right| left >= right),
+            Comparison::Equal => compare_word(&left, &right, |left, right| left == right),
+            Comparison::NotEqual => compare_word(&left, &right, |left, right| left != right),
+        };
+        *word &= holds ^ negate;
     }
 }
 
@@ -383,6 +494,21 @@ macro_rules! integer {
 }
 
 integer!(i8, i16, i32, i64);
+
+fn narrow_floats<T: Copy + Into<f64>>(values: &[T], test: &Condition, mask: &mut [u64], negate: u64) {
+    let Condition::FloatArithmetic { operator, operand, low, high } = test else {
+        return narrow(values, mask, negate, |value| test.float(value.into()));
+    };
+    let (operand, low, high) = (*operand, *low, *high);
+    let is_inside = |result: f64| (result >= low) & (result <= high);
+    match operator {
+        ArithmeticOp::Add => narrow(values, mask, negate, |value| is_inside(value.into() + operand)),
+        ArithmeticOp::Subtract => narrow(values, mask, negate, |value| is_inside(value.into() - operand)),
+        ArithmeticOp::Multiply => narrow(values, mask, negate, |value| is_inside(value.into() * operand)),
+        ArithmeticOp::Divide => narrow(values, mask, negate, |value| is_inside(value.into() / operand)),
+        _ => narrow(values, mask, negate, |value| test.float(value.into())),
+    }
+}
 
 fn narrow_ints<T: Integer>(values: &[T], test: &Condition, mask: &mut [u64], negate: u64) {
     match test {
@@ -409,6 +535,17 @@ fn narrow_ints<T: Integer>(values: &[T], test: &Condition, mask: &mut [u64], neg
             }
         }
         Condition::IntIn(set) => narrow_members(values, set, mask, negate),
+        Condition::IntArithmetic { operator, operand, low, high } => {
+            let (operand, low, high) = (*operand, *low, *high);
+            let is_inside = |result: i64| (result >= low) & (result <= high);
+            // One loop for each operator: a branch within would keep the compiler from using vectors.
+            match operator {
+                ArithmeticOp::BitAnd => narrow(values, mask, negate, |value| is_inside(value.into() & operand)),
+                ArithmeticOp::BitOr => narrow(values, mask, negate, |value| is_inside(value.into() | operand)),
+                ArithmeticOp::BitXor => narrow(values, mask, negate, |value| is_inside(value.into() ^ operand)),
+                _ => narrow(values, mask, negate, |value| test.int(value.into())),
+            }
+        }
         _ => narrow(values, mask, negate, |value| test.int(value.into())),
     }
 }

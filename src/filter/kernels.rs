@@ -100,6 +100,16 @@ fn test_block<T: Copy>(block: &[T; 64], test: &impl Fn(T) -> bool) -> u64 {
     pack(&passes)
 }
 
+/// Which of 64 pairs pass.
+#[inline]
+pub(super) fn compare_word<T: Copy>(left: &[T; 64], right: &[T; 64], test: impl Fn(T, T) -> bool) -> u64 {
+    let mut passes = [0u8; 64];
+    for (pass, (left, right)) in passes.iter_mut().zip(left.iter().zip(right)) {
+        *pass = u8::from(test(*left, *right));
+    }
+    pack(&passes)
+}
+
 /// 64 bytes, each 0 or 1, to 64 bits.
 #[inline]
 fn pack(passes: &[u8; 64]) -> u64 {

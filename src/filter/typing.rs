@@ -297,8 +297,11 @@ impl ArithmeticRef {
             return Ok((column.json_leaf(test), is_negated));
         }
         let test = match (self.operand, range.ints) {
-            (Literal::Int(operand), Some((low, high))) if is_integer(data_type) => {
-                Condition::IntArithmetic { operator, operand, low, high }
+            (Literal::Int(operand), Some(range)) if is_integer(data_type) => {
+                match range_before(operator, operand, range) {
+                    Some((low, high)) => Condition::Int { low, high },
+                    None => Condition::IntArithmetic { operator, operand, low: range.0, high: range.1 },
+                }
             }
             (operand, _) if is_float(data_type) => {
                 let operand = operand.number().unwrap_or(f64::NAN);
@@ -308,6 +311,42 @@ impl ArithmeticRef {
         };
         Ok((column.scalar_leaf(test), is_negated))
     }
+}
+
+/// Between which values an integer lies when the result of an operator with a constant lies in a range: then there is nothing
+/// to calculate per row, and statistics can tell. Exact, where C++ overflows. `None` for operators that keep no order.
+pub(super) fn range_before(operator: ArithmeticOp, operand: i64, (low, high): (i64, i64)) -> Option<(i64, i64)> {
+    const EMPTY: (i64, i64) = (1, 0);
+    let operand = i128::from(operand);
+    // Half a range has no other end, whatever is added to it.
+    let low = if low == i64::MIN { i128::MIN / 2 } else { i128::from(low) };
+    let high = if high == i64::MAX { i128::MAX / 2 } else { i128::from(high) };
+    if low > high {
+        return Some(EMPTY);
+    }
+    // With a negative factor the order turns round.
+    let (size, is_turned) = (operand.abs(), operand < 0);
+    let (near, far) = if is_turned { (-high, -low) } else { (low, high) };
+    let (first, last) = match operator {
+        ArithmeticOp::Add => (low - operand, high - operand),
+        ArithmeticOp::Subtract => (low + operand, high + operand),
+        ArithmeticOp::Multiply if size == 0 => {
+            return Some(if low <= 0 && high >= 0 { (i64::MIN, i64::MAX) } else { EMPTY });
+        }
+        ArithmeticOp::Multiply => (-(-near).div_euclid(size), far.div_euclid(size)),
+        // Quotients are cut towards zero: zero has values on both sides.
+        ArithmeticOp::Divide if size != 0 => {
+            let first = if near > 0 { near.saturating_mul(size) } else { (near - 1).saturating_mul(size) + 1 };
+            let last = if far < 0 { far.saturating_mul(size) } else { (far + 1).saturating_mul(size) - 1 };
+            (first, last)
+        }
+        _ => return None,
+    };
+    let (smallest, largest) = (i128::from(i64::MIN), i128::from(i64::MAX));
+    if first > last || first > largest || last < smallest {
+        return Some(EMPTY);
+    }
+    Some((first.max(smallest) as i64, last.min(largest) as i64))
 }
 
 /// One end of a chained range.
@@ -439,5 +478,38 @@ pub(super) fn can_compare_columns(left: DataType, right: DataType) -> bool {
         | (DataType::VarChar, DataType::VarChar)
         | (DataType::Timestamptz, DataType::Timestamptz) => true,
         (left, right) => is_number(left) && is_number(right),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_before_an_operator_hold_exactly_the_values_that_lead_into_the_range() {
+        use ArithmeticOp::{Add, Divide, Multiply, Subtract};
+        let ends = [i64::MIN, -9, -4, -3, -1, 0, 1, 2, 5, 9, i64::MAX];
+        for operator in [Add, Subtract, Multiply, Divide] {
+            for operand in [-7, -3, -2, -1, 0, 1, 2, 3, 7] {
+                for (low, high) in ends.iter().flat_map(|low| ends.iter().map(|high| (*low, *high))) {
+                    let Some((first, last)) = range_before(operator, operand, (low, high)) else {
+                        assert!(operator == Divide && operand == 0);
+                        continue;
+                    };
+                    for value in -40..=40 {
+                        let result = operator.on_integers(value, operand);
+                        let expected = result.is_some_and(|result| (low..=high).contains(&result));
+                        assert_eq!(
+                            (first..=last).contains(&value),
+                            expected,
+                            "{value} {operator:?} {operand} in {low}..={high}: {first}..={last}"
+                        );
+                    }
+                }
+            }
+        }
+        assert_eq!(range_before(Add, i64::MAX, (0, i64::MAX)), Some((-i64::MAX, i64::MAX)));
+        assert_eq!(range_before(Multiply, i64::MIN, (i64::MIN, 0)), Some((0, i64::MAX)));
+        assert_eq!(range_before(ArithmeticOp::Modulo, 3, (0, 0)), None);
     }
 }
