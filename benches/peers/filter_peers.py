@@ -60,7 +60,7 @@ def cases(table):
     yield "int64 + ==", "number + 5 == 7", lambda: pc.equal(pc.add(c["number"], i64(5)), i64(7))
     yield "int64 * <", "number * 3 < 900000", lambda: pc.less(pc.multiply(c["number"], i64(3)), i64(900000))
     yield "float * <", "share * 2 < 0.5", lambda: pc.less(pc.multiply(c["share"], f32(2)), f32(0.5))
-    yield "int64 & ==", "number & 7 == 1", lambda: pc.equal(pc.bit_wise_and(c["number"], i64(7)), i64(1))
+    yield "int64 & ==", "(number & 7) == 1", lambda: pc.equal(pc.bit_wise_and(c["number"], i64(7)), i64(1))
     yield "int64 / ==", "number / 1000 == 7", lambda: pc.equal(pc.divide(c["number"], i64(1000)), i64(7))
     yield "columns <", "number < nullable", lambda: pc.less(c["number"], c["nullable"])
     for count, step in [(10, 7919), (17, 58001), (1000, 3), (1000, 991), (100000, 7919)]:

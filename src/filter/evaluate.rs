@@ -379,7 +379,8 @@ fn narrow_columns(
     negate: u64,
 ) -> bool {
     let are_integers = is_integer(left.values) && is_integer(right.values);
-    if !are_integers && !(is_number(left.values) && is_number(right.values)) {
+    let are_numbers = is_number(left.values) && is_number(right.values);
+    if !are_numbers {
         return false;
     }
     narrow_valid(left.validity, block.start, mask, 0);
