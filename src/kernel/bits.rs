@@ -137,13 +137,30 @@ fn distances_avx512<C: Count>(query: &[u8], rows: &RowBlock<'_>, out: &mut [f32]
     distances::<C>(query, rows, out);
 }
 
+/// A loop of its own for each usual width: a count of known length is unrolled, which makes short rows twice as fast
+/// (`benches/elements.rs`, 128 dimensions).
 #[inline(always)]
 fn distances<C: Count>(query: &[u8], rows: &RowBlock<'_>, out: &mut [f32]) {
+    match query.len() {
+        8 => distances_of::<C>(&query[..8], rows, out),
+        16 => distances_of::<C>(&query[..16], rows, out),
+        32 => distances_of::<C>(&query[..32], rows, out),
+        64 => distances_of::<C>(&query[..64], rows, out),
+        96 => distances_of::<C>(&query[..96], rows, out),
+        128 => distances_of::<C>(&query[..128], rows, out),
+        _ => distances_of::<C>(query, rows, out),
+    }
+}
+
+#[inline(always)]
+fn distances_of<C: Count>(query: &[u8], rows: &RowBlock<'_>, out: &mut [f32]) {
     let (query_words, query_rest) = query.as_chunks::<8>();
     let ahead = PREFETCH_BYTES.div_ceil(query.len());
     for (index, out) in out.iter_mut().enumerate() {
         prefetch(rows.row_address(index + ahead), query.len());
-        let (words, rest) = rows.row_bytes(index).as_chunks::<8>();
+        // SAFETY: there are as many rows as `out` has places, each as long as the query: `run` checked both.
+        let row = unsafe { std::slice::from_raw_parts(rows.row_pointer(index), query.len()) };
+        let (words, rest) = row.as_chunks::<8>();
         let mut counts = C::Counts::default();
         for (query, row) in query_words.iter().zip(words) {
             C::add(&mut counts, u64::from_ne_bytes(*query), u64::from_ne_bytes(*row));

@@ -177,6 +177,26 @@ def test_rows_without_a_vector_are_never_hits(client):
     assert [hit["pk"] for hit in client.search("holes", [[0.0] * DIM], limit=10)[0]] == [3]
 
 
+def test_a_vector_field_can_be_added(client):
+    create(client, "grown", {"v": DataType.FLOAT_VECTOR}, v="L2")
+    client.insert("grown", [{"pk": key, "v": [float(key)] * DIM} for key in range(10)])
+    client.flush("grown")
+    client.insert("grown", [{"pk": key, "v": [float(key)] * DIM} for key in range(10, 20)])
+    with pytest.raises(MilvusException, match="nullable"):
+        client.add_collection_field("grown", "w", DataType.INT8_VECTOR, dim=DIM)
+    client.add_collection_field("grown", "w", DataType.INT8_VECTOR, dim=DIM, nullable=True)
+    assert [row["w"] for row in client.get("grown", ids=[3, 13], output_fields=["w"])] == [None, None]
+    indexes = client.prepare_index_params()
+    indexes.add_index("w", index_type="AUTOINDEX", metric_type="L2")
+    client.create_index("grown", indexes)
+    ones = np.ones(DIM, dtype=np.int8)
+    client.insert("grown", [{"pk": 20, "v": [1.0] * DIM, "w": ones}, {"pk": 21, "v": [1.0] * DIM}])
+    for _ in range(2):
+        assert [hit["pk"] for hit in client.search("grown", [ones], anns_field="w", limit=5)[0]] == [20]
+        assert len(client.search("grown", [[1.0] * DIM], anns_field="v", limit=30)[0]) == 22
+        client.flush("grown")
+
+
 @pytest.mark.parametrize("data_type", [DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR])
 def test_float_lists_are_rounded_for_16_bit_fields(client, data_type):
     create(client, "rounded", {"v": data_type}, v="L2")
