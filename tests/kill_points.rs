@@ -51,6 +51,7 @@ fn cases() -> Vec<Case> {
             ("ddl", "catalog_published") => add(0, Moment::Load),
             ("ddl", _) => (0..DEFINITIONS as u64).for_each(|nth| add(6 + nth, Moment::Load)),
             ("commit" | "log" | "pool", _) => add(60, Moment::Load),
+            ("delete", _) => add(0, Moment::Load),
             ("publish", "catalog_written" | "catalog_stored") => add(5, Moment::Load),
             ("publish", _) => add(20, Moment::Load),
             ("serialise" | "merge", _) => add(2, Moment::Load),
@@ -184,6 +185,10 @@ fn load(server: &Server, case: Case, random: &mut Random, expected: &mut Expecte
                 // Its outcome says nothing that is not checked otherwise.
                 let flush = milvus::FlushRequest { collection_names: vec!["mixed".to_owned()], ..Default::default() };
                 let _ = api.call::<_, milvus::FlushResponse>(Method::Flush, &flush);
+            }
+            if batch % 8 == 4 {
+                // By filter, not by key.
+                let _ = api.delete("whole", "batch < 0");
             }
             if batch % 16 == 0 {
                 let compact =

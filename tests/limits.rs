@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Server, children, longs, memory_kib, wait_until};
@@ -16,11 +15,7 @@ fn vectors(ids: &[i64]) -> Vec<f32> {
 }
 
 fn status(server: &Server) -> serde_json::Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_shoal"))
-        .args(["status", "--json"])
-        .arg(&server.data_dir)
-        .output()
-        .expect("shoal runs");
+    let output = server.run("status", &["--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("status is JSON")
 }

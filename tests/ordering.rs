@@ -78,6 +78,67 @@ fn what_an_operation_lies_in_is_published_before_it_is_acknowledged() {
     }
 }
 
+#[test]
+fn a_replaced_row_is_never_missed_while_a_manifest_is_under_way() {
+    let server = Server::start_failing(
+        "publish.manifest_written=delay(20)",
+        &["--searchers", "1", "--auto-flush-interval", "10ms"],
+    );
+    let mut api = server.api();
+    api.create("replaced", DIM, "L2");
+    api.insert("replaced", &[1], 0, &[0.0; DIM]).expect("inserted");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reads = scope.spawn(|| {
+            let mut mine = server.api();
+            let mut looks = 0;
+            while !is_over.load(Ordering::Acquire) {
+                assert_eq!(mine.count("replaced"), 1, "the old row is gone before the new one can be found");
+                looks += 1;
+            }
+            looks
+        });
+        for batch in 1..40 {
+            if reads.is_finished() {
+                break;
+            }
+            // The old row dies in a file that readers map; the new one often lies in one they do not know yet.
+            api.upsert("replaced", &[1], batch, &[0.0; DIM]).expect("upserted");
+        }
+        is_over.store(true, Ordering::Release);
+        assert!(reads.join().expect("reads are right") > 100);
+    });
+}
+
+#[test]
+fn a_delete_by_filter_sees_what_came_while_it_looked() {
+    let server = Server::start_failing("delete.scanned=delay(400)", &["--searchers", "1"]);
+    let mut api = server.api();
+    api.create("filtered", DIM, "L2");
+    api.insert("filtered", &[1, 2], 7, &[0.0; 2 * DIM]).expect("inserted");
+    api.insert("filtered", &[3], 8, &[0.0; DIM]).expect("inserted");
+    std::thread::scope(|scope| {
+        let delete = scope.spawn(|| server.api().delete("filtered", "batch == 7").expect("deleted"));
+        // Whether these come before the look, in between or behind it, key 1 has stopped to match when they are done.
+        api.upsert("filtered", &[1], 8, &[0.0; DIM]).expect("upserted");
+        api.insert("filtered", &[4], 7, &[0.0; DIM]).expect("inserted");
+        assert!(!delete.is_finished(), "the delete waits after its look");
+        assert!(
+            [2, 3].contains(&delete.join().expect("no panic")),
+            "keys 2 and 4, and 1 when it came before the upsert"
+        );
+    });
+    let left = api.query("filtered", "id >= 0", &["id"], Some(10)).expect("an answer");
+    assert_eq!(common::longs(&left, "id"), [1, 3]);
+    // Inserts alone do not make it look at everything again, nor miss anything.
+    std::thread::scope(|scope| {
+        let delete = scope.spawn(|| server.api().delete("filtered", "batch == 8").expect("deleted"));
+        api.insert("filtered", &[5, 6], 8, &[0.0; 2 * DIM]).expect("inserted");
+        assert_eq!(delete.join().expect("no panic"), 4);
+    });
+    assert_eq!(api.count("filtered"), 0);
+}
+
 /// A group whose log cannot be synced: never acknowledged, said clearly, reads go on, after a restart there wholly or not at all.
 fn refuse_a_group(action: &str, text: &str) {
     let rows: Vec<i64> = (0..100).collect();

@@ -1,261 +1,143 @@
-//! The real `shoal` binary: one server per directory, killed processes, stops, and what is left behind.
+//! The real `shoal` binary: one server per directory, killed processes, stops, what is left behind, what each process holds.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+mod common;
+
+use std::fs;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use common::{Server, is_alive, signal, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use shoaldb::config::Instance;
 use shoaldb::ipc::progress::ProgressBlock;
-use shoaldb::supervisor::remove_shared;
-use shoaldb::sys::{lock, procfs};
 
-const SHOAL: &str = env!("CARGO_BIN_EXE_shoal");
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A data directory and everything of it that could be left behind.
-struct Database {
-    home: tempfile::TempDir,
+fn status(server: &Server) -> Value {
+    let output = server.run("status", &["--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// A running server; killed when dropped.
-struct Server<'a> {
-    database: &'a Database,
-    process: Child,
-    first_line: String,
+fn instance(server: &Server, shm_dir: &Path) -> Instance {
+    Instance::new(&server.data_dir, shm_dir).expect("an instance")
 }
 
-impl Database {
-    fn new() -> Database {
-        Database { home: tempfile::tempdir().expect("a temporary directory") }
-    }
-
-    fn data_dir(&self) -> PathBuf {
-        self.home.path().join("data")
-    }
-
-    fn instance(&self) -> Instance {
-        std::fs::create_dir_all(self.data_dir()).expect("made");
-        Instance::new(&self.data_dir(), Path::new("/dev/shm")).expect("an instance")
-    }
-
-    fn shoal(&self, command: &str, more: &[&str]) -> Command {
-        let mut shoal = Command::new(SHOAL);
-        shoal.arg(command).arg(self.data_dir()).args(more).stdin(Stdio::null());
-        shoal
-    }
-
-    fn serve(&self, more: &[&str]) -> Server<'_> {
-        let log = File::options().append(true).create(true).open(self.home.path().join("log")).expect("a log");
-        let mut command = self.shoal("serve", &["--listen", "127.0.0.1:0"]);
-        let mut process = command.args(more).stdout(Stdio::piped()).stderr(log).spawn().expect("started");
-        let mut first_line = String::new();
-        let stdout = process.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut first_line).expect("a line");
-        assert!(first_line.starts_with("shoal: serving "), "{first_line}{}", self.log());
-        Server { database: self, process, first_line }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
-    }
-
-    fn run(&self, command: &str, more: &[&str]) -> Output {
-        self.shoal(command, more).output().expect("ran")
-    }
-
-    fn status(&self) -> Value {
-        let output = self.run("status", &["--json"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
-    /// (role, index, pid, restarts) of every process.
-    fn processes(&self) -> Vec<(String, u64, u32, u64)> {
-        let status = self.status();
-        let processes = status["processes"].as_array().expect("processes").iter();
-        let number = |process: &Value, key: &str| process[key].as_u64().expect("a number");
-        processes
-            .map(|process| {
-                let role = process["role"].as_str().expect("a role").to_owned();
-                (role, number(process, "index"), number(process, "pid") as u32, number(process, "restarts"))
-            })
-            .collect()
-    }
-
-    fn pid(&self, role: &str, index: u64) -> u32 {
-        self.processes().iter().find(|process| process.0 == role && process.1 == index).map_or(0, |process| process.2)
-    }
-
-    fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !condition() {
-            assert!(Instant::now() < deadline, "not in time: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn assert_clean(&self) {
-        let instance = self.instance();
-        let names = std::fs::read_dir("/dev/shm")
-            .expect("listed")
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        let left: Vec<String> = names.filter(|name| name.contains(&instance.name)).collect();
-        assert_eq!(left, Vec::<String>::new(), "/dev/shm");
-        assert_eq!(std::fs::read_dir(instance.run_dir()).map_or(0, |entries| entries.count()), 0, "run directory");
-        assert!(!instance.lock_path().exists(), "LOCK");
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        remove_shared(&self.instance(), shoaldb::shm::readers::remove_block);
-    }
-}
-
-impl Server<'_> {
-    fn address(&self) -> String {
-        self.first_line.split(' ').nth(2).expect("an address").to_owned()
-    }
-
-    /// SIGKILL to every process of the server at once.
-    fn kill_all(&mut self) {
-        let mut command = Command::new("kill");
-        command.arg("-KILL").args(self.database.processes().iter().map(|process| process.2.to_string()));
-        assert!(command.status().expect("kill runs").success());
-        self.process.wait().expect("reaped");
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        let mut status = None;
-        let process = &mut self.process;
-        self.database.wait_until("the server ends", || {
-            status = process.try_wait().expect("waited");
-            status.is_some()
-        });
-        status.and_then(|status| status.code())
-    }
-}
-
-impl Drop for Server<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let path = self.database.data_dir().join("LOCK");
-        self.database.wait_until("the lock is released", || matches!(lock::holder(&path), Ok(None)));
-    }
-}
-
-fn is_alive(pid: u32) -> bool {
-    procfs::read(pid).is_ok_and(|facts| !facts.is_zombie)
-}
-
-fn kill(pid: u32) {
-    assert!(pid > 1);
-    assert!(Command::new("kill").arg("-KILL").arg(pid.to_string()).status().expect("kill runs").success());
+/// Only durable files are left.
+fn assert_clean(server: &Server) {
+    assert_eq!(server.shm_left(), Vec::<String>::new(), "/dev/shm");
+    assert_eq!(fs::read_dir(server.data_dir.join("run")).map_or(0, |entries| entries.count()), 0, "run directory");
+    assert!(!server.data_dir.join("LOCK").exists(), "LOCK");
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+fn said(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
+
 #[test]
 fn a_second_server_on_a_directory_exits_with_3_and_names_the_first() {
-    let database = Database::new();
-    let server = database.serve(&["--searchers", "1"]);
+    let server = Server::start(&["--searchers", "1"]);
     let begun = Instant::now();
-    let output = database.run("serve", &["--listen", "127.0.0.1:0"]);
-    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let output = server.run("serve", &["--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert!(
-        text(&output.stderr).contains(&format!("in use by pid {}", server.process.id())),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(said(&output).contains(&format!("in use by pid {}", server.pid())), "{}", said(&output));
+}
+
+#[test]
+fn the_first_line_says_address_directory_and_processes() {
+    let server = Server::start(&["--searchers", "2"]);
+    let line = &server.first_line;
+    let words: Vec<&str> = line.split(|letter: char| !letter.is_alphanumeric() && !"./:_".contains(letter)).collect();
+    for (role, count) in [("writer", 1), ("searcher", 2), ("gateway", 1)] {
+        let pids = server.pids(role);
+        assert_eq!(pids.len(), count, "{role}");
+        pids.iter().for_each(|pid| assert!(words.contains(&pid.to_string().as_str()), "{role} {pid}: {line}"));
+    }
+    assert!(line.starts_with(&format!("shoal: serving {} from ", server.address)), "{line}");
+    assert!(line.contains(&server.data_dir.display().to_string()), "{line}");
+    assert!(line.contains(&format!("supervisor {}", server.pid())), "{line}");
 }
 
 #[test]
 fn a_stopped_server_leaves_only_durable_files() {
-    let database = Database::new();
-    let mut server = database.serve(&["--searchers", "2"]);
-    assert!(TcpStream::connect(server.address()).is_ok());
-    let output = database.run("stop", &[]);
-    assert!(output.status.success(), "{}{}", text(&output.stderr), database.log());
-    assert_eq!(server.exit_code(), Some(0));
-    database.assert_clean();
-    assert!(database.data_dir().join("meta.sqlite").exists());
+    let mut server = Server::start(&["--searchers", "2"]);
+    assert!(TcpStream::connect(&server.address).is_ok());
+    let output = server.run("stop", &[]);
+    assert!(output.status.success(), "{}{}", said(&output), server.log());
+    assert_eq!(server.ended().code(), Some(0));
+    assert_clean(&server);
+    assert!(server.data_dir.join("meta.sqlite").exists());
 }
 
 #[test]
 fn a_killed_server_is_swept_by_the_next_start() {
-    let database = Database::new();
-    let mut server = database.serve(&["--searchers", "2"]);
-    let pids: Vec<u32> = database.processes().iter().map(|process| process.2).collect();
-    assert_eq!(pids.len(), 5);
-    server.kill_all();
-    database.wait_until("every process is gone", || pids.iter().all(|pid| !is_alive(*pid)));
-    drop(server);
-    assert!(database.instance().shm_dir.exists(), "there is something to sweep");
-    let mut second = database.serve(&["--searchers", "1"]);
-    assert!(database.run("stop", &[]).status.success());
-    assert_eq!(second.exit_code(), Some(0));
-    database.assert_clean();
+    let mut server = Server::start(&["--searchers", "2"]);
+    server.kill();
+    assert!(!server.shm_left().is_empty(), "there is something to sweep");
+    server.start_again();
+    assert!(server.run("stop", &[]).status.success());
+    assert_eq!(server.ended().code(), Some(0));
+    assert_clean(&server);
 }
 
 #[test]
 fn gc_removes_what_dead_servers_left_and_touches_no_living_one() {
-    let (dead, living) = (Database::new(), Database::new());
     // Other tests' dead servers are theirs to sweep.
     let shm_dir = tempfile::tempdir().expect("a directory");
     let shm_path = shm_dir.path().display().to_string();
-    let mut server = dead.serve(&["--searchers", "1", "--shm-dir", &shm_path]);
-    server.kill_all();
-    drop(server);
-    let _living = living.serve(&["--searchers", "1", "--shm-dir", &shm_path]);
-    let count = || std::fs::read_dir(&shm_path).expect("listed").count();
+    let mut dead = Server::start(&["--searchers", "1", "--shm-dir", &shm_path]);
+    dead.kill();
+    let living = Server::start(&["--searchers", "1", "--shm-dir", &shm_path]);
+    let count = || fs::read_dir(&shm_path).expect("listed").count();
     assert_eq!(count(), 2);
-    let output = Command::new(SHOAL).args(["gc", "--shm-dir", &shm_path]).output().expect("ran");
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(count(), 1, "{}", text(&output.stdout));
-    assert!(ProgressBlock::read(&dead.instance()).is_err() && ProgressBlock::read(&living.instance()).is_ok());
+    let output = Command::new(env!("CARGO_BIN_EXE_shoal")).args(["gc", "--shm-dir", &shm_path]).output().expect("ran");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(count(), 1, "{}", said(&output));
+    let progress = |server: &Server| ProgressBlock::read(&instance(server, shm_dir.path()));
+    assert!(progress(&dead).is_err() && progress(&living).is_ok());
 }
 
 #[test]
 fn killed_searcher_writer_and_gateway_come_back() {
-    let database = Database::new();
-    let server = database.serve(&["--searchers", "2"]);
+    let server = Server::start(&["--searchers", "2"]);
     for role in ["searcher", "writer", "gateway"] {
-        let dead = database.pid(role, 0);
-        kill(dead);
-        database.wait_until(role, || ![0, dead].contains(&database.pid(role, 0)));
+        let dead = server.pids(role)[0];
+        signal(dead, Signal::SIGKILL);
+        wait_until(role, || server.pids(role).iter().any(|pid| *pid > dead) && !is_alive(dead));
     }
-    let restarts: u64 = database.processes().iter().map(|process| process.3).sum();
-    assert_eq!(restarts, 3);
-    assert!(TcpStream::connect(server.address()).is_ok());
-    assert!(database.run("stop", &[]).status.success());
-    database.assert_clean();
+    let status = status(&server);
+    let restarts =
+        status["processes"].as_array().expect("processes").iter().map(|process| process["restarts"].as_u64());
+    assert_eq!(restarts.map(|count| count.expect("a number")).sum::<u64>(), 3);
+    wait_until("the gateway accepts", || TcpStream::connect(&server.address).is_ok());
+    assert!(server.run("stop", &[]).status.success());
+    assert_clean(&server);
 }
 
 #[test]
 fn a_unix_socket_is_served_and_removed() {
-    let database = Database::new();
-    let socket = database.home.path().join("shoal.sock");
-    let server = database.serve(&["--searchers", "1", "--listen", &format!("unix:{}", socket.display())]);
-    assert!(server.first_line.contains(&format!("unix:{}", socket.display())), "{}", server.first_line);
+    let home = tempfile::tempdir().expect("a directory");
+    let socket = home.path().join("shoal.sock");
+    let address = format!("unix:{}", socket.display());
+    let server = Server::start(&["--searchers", "1", "--listen", &address]);
+    assert!(server.first_line.contains(&address), "{}", server.first_line);
     assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
-    assert!(database.run("stop", &[]).status.success());
+    assert!(server.run("stop", &[]).status.success());
     assert!(!socket.exists());
 }
 
 #[test]
 fn bad_options_exit_with_2_and_say_what_is_wrong() {
-    let database = Database::new();
-    let file = database.home.path().join("shoal.toml");
-    std::fs::write(&file, "serchers = 2\n").expect("written");
+    let server = Server::unstarted();
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("shoal.toml");
+    fs::write(&file, "serchers = 2\n").expect("written");
     let path = file.display().to_string();
     for (options, word) in [
         (vec!["--config", path.as_str()], "serchers"),
@@ -264,33 +146,186 @@ fn bad_options_exit_with_2_and_say_what_is_wrong() {
         (vec!["--listen", "nowhere"], "nowhere"),
         (vec!["--shm-dir", "/no/such/dir"], "/no/such/dir"),
     ] {
-        let output = database.run("serve", &options);
-        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", text(&output.stderr));
-        assert!(text(&output.stderr).contains(word), "{options:?}: {}", text(&output.stderr));
+        let output = server.run("serve", &options);
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", said(&output));
+        assert!(text(&output.stderr).contains(word), "{options:?}: {}", said(&output));
     }
-    database.assert_clean();
+    assert_clean(&server);
 }
 
 #[test]
 fn commands_on_a_directory_without_a_server_say_so() {
-    let database = Database::new();
-    std::fs::create_dir(database.data_dir()).expect("made");
+    let server = Server::unstarted();
+    fs::create_dir(&server.data_dir).expect("made");
     for command in ["status", "stop"] {
-        let output = database.run(command, &[]);
+        let output = server.run(command, &[]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(text(&output.stderr).contains("shoal serve"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("shoal serve"), "{}", said(&output));
     }
-    assert_eq!(database.run("doctor", &[]).status.code(), Some(2));
+    assert_eq!(server.run("doctor", &[]).status.code(), Some(2));
 }
 
 #[test]
 fn doctor_finds_a_stopped_servers_directory_sound() {
-    let database = Database::new();
-    let server = database.serve(&["--searchers", "1"]);
-    assert_eq!(database.run("doctor", &[]).status.code(), Some(0), "while it runs");
-    assert!(database.run("stop", &[]).status.success());
-    drop(server);
-    let output = database.run("doctor", &[]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
-    assert!(text(&output.stdout).contains("is sound"), "{}", text(&output.stdout));
+    let mut server = Server::start(&["--searchers", "1"]);
+    assert!(server.doctor().0, "while it runs");
+    server.stop();
+    let (is_sound, report) = server.doctor();
+    assert!(is_sound && report.contains("is sound") && !report.contains("remark"), "{report}");
+}
+
+#[test]
+fn status_shows_everything_it_promises() {
+    let server = Server::start(&["--searchers", "1"]);
+    let mut api = server.api();
+    api.create("shown", 4, "L2");
+    api.insert("shown", &[1, 2], 1, &[0.0; 8]).expect("inserted");
+    api.flush("shown");
+    api.insert("shown", &[3], 1, &[0.0; 4]).expect("inserted");
+    let status = status(&server);
+    let process = &status["processes"][0];
+    for field in
+        ["role", "pid", "up_ms", "restarts", "rss_bytes", "pss_bytes", "requests", "busy_share", "index", "cpu_ms"]
+    {
+        assert!(!process[field].is_null(), "{field} of a process: {process}");
+    }
+    let collection = &status["collections"][0];
+    assert_eq!((&collection["name"], &collection["sealed_rows"]), (&"shown".into(), &2.into()), "{collection}");
+    assert_eq!(collection["growing_rows"].as_u64(), Some(1), "{collection}");
+    assert_eq!(collection["files"][0][1].as_u64(), Some(1), "{collection}");
+    assert!(collection["disk_bytes"].as_u64() > Some(0) && collection["shm_bytes"].as_u64() > Some(0), "{collection}");
+    for field in ["log_bytes", "buffer_bytes", "buffer_bytes_max", "shm_table_bytes", "shm_live_bytes", "limbo_bytes"] {
+        assert!(status["engine"][field].is_u64(), "{field} of the engine: {}", status["engine"]);
+    }
+    let shown = text(&server.run("status", &[]).stdout);
+    for word in ["writer", "gateway", "searcher", "shown", "still mapped"] {
+        assert!(shown.contains(word), "{word} in {shown}");
+    }
+}
+
+#[test]
+fn everything_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::start(&["--searchers", "1"]);
+    let mut api = server.api();
+    api.create("private", 4, "L2");
+    api.insert("private", &[1], 1, &[0.0; 4]).expect("inserted");
+    api.flush("private");
+    api.delete("private", "id == 1").expect("deleted");
+    let mut paths: Vec<_> = server.shm_left().into_iter().map(|name| Path::new("/dev/shm").join(name)).collect();
+    paths.push(server.data_dir.clone());
+    let mut seen = 0;
+    while let Some(path) = paths.pop() {
+        // A file may be replaced while this looks.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        // 0644 is what LOCK must not be either: it names a command line.
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", path.display());
+        seen += 1;
+        paths.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+    }
+    assert!(seen > 15, "{seen} files and directories");
+}
+
+/// What a descriptor is, without what changes from run to run.
+fn kind(server: &Server, link: &Path) -> String {
+    let shared = server.shm_left().into_iter().find(|name| Path::new("/dev/shm").join(name).is_dir());
+    let shared = Path::new("/dev/shm").join(shared.expect("a directory in shared memory"));
+    let link = link.display().to_string().replace(" (deleted)", "");
+    let named =
+        link.replace(&server.data_dir.display().to_string(), "data").replace(&shared.display().to_string(), "shm");
+    match named.split_once(":[") {
+        Some((kind @ ("socket" | "pipe"), _)) => kind.to_owned(),
+        _ => named.chars().map(|letter| if letter.is_ascii_digit() { '#' } else { letter }).collect(),
+    }
+}
+
+/// Kinds of the descriptors besides stdin, stdout and stderr.
+fn descriptors(server: &Server, pid: i32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("listed").flatten();
+    let others = entries.filter(|entry| !["0", "1", "2"].contains(&entry.file_name().to_string_lossy().as_ref()));
+    let mut kinds: Vec<String> =
+        others.filter_map(|entry| fs::read_link(entry.path()).ok()).map(|link| kind(server, &link)).collect();
+    kinds.sort();
+    kinds
+}
+
+/// What each role holds: the two ends of its control channel, its wake-ups, its progress cell, and what its work takes.
+const DESCRIPTORS: [(&str, &[&str]); 3] = [
+    (
+        "writer",
+        &[
+            "anon_inode:[eventfd]",
+            "anon_inode:[eventpoll]",
+            "data/LOCK",
+            "data/log/############.log",
+            "data/meta.sqlite",
+            "data/meta.sqlite-shm",
+            "data/meta.sqlite-wal",
+            "shm-progress",
+            "socket",
+        ],
+    ),
+    (
+        "searcher",
+        &[
+            "anon_inode:[eventfd]",
+            "anon_inode:[eventpoll]",
+            "shm-progress",
+            "shm-readers",
+            "shm/readers.lock",
+            "socket",
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            "/memfd:shoal-reads",
+            "/memfd:shoal-writes",
+            "anon_inode:[eventfd]",
+            "anon_inode:[eventpoll]",
+            "shm-progress",
+            "socket",
+        ],
+    ),
+];
+
+#[test]
+fn every_process_holds_its_own_descriptors_and_no_others() {
+    let server = Server::start(&["--searchers", "2"]);
+    let mut api = server.api();
+    api.create("held", 4, "L2");
+    api.insert("held", &[1], 1, &[0.0; 4]).expect("inserted");
+    api.flush("held");
+    assert_eq!(api.count("held"), 1);
+    for (role, expected) in DESCRIPTORS {
+        for pid in server.pids(role) {
+            let holds = || {
+                let mut found = descriptors(&server, pid);
+                let sockets = found.iter().filter(|kind| *kind == "socket").count();
+                found.dedup();
+                (found, sockets)
+            };
+            let is_right = |(found, sockets): &(Vec<String>, usize)| {
+                found.as_slice() == expected && (role == "gateway" || *sockets == 2)
+            };
+            // A table file is open while it is being mapped or written.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let mut held = holds();
+            while !is_right(&held) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+                held = holds();
+            }
+            assert!(is_right(&held), "{role} {pid} holds {held:?}");
+        }
+    }
+}
+
+#[test]
+fn no_process_can_gain_privileges() {
+    let server = Server::start(&["--searchers", "1"]);
+    for pid in server.pids("") {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read");
+        assert!(status.contains("NoNewPrivs:\t1"), "{pid}: {status}");
+    }
 }

@@ -18,8 +18,10 @@ use tokio::task::JoinSet;
 
 use super::authority::PlainAuthority;
 use super::service::Gateway;
+use crate::config::exit;
 use crate::config::limits::{CONNECTIONS_MAX, HEADER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX};
 use crate::ipc::control::{Notice, Order, RoleContext};
+use crate::sys::sandbox::{self, Reach};
 use crate::types::{Error, Result};
 
 /// How long calls under way may take after a drain was ordered.
@@ -38,24 +40,36 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Fewer frames for large bodies.
 const FRAME_BYTES: u32 = 1 << 20;
-/// The exit code of a bug, and of what a restart may mend.
-const EXIT_FAILED: u8 = 70;
 
 /// Does the role's work until the supervisor says drain or is gone.
 pub fn run(context: RoleContext) -> ExitCode {
     let RoleContext { orders, notices, reads, writes, listeners, cell, .. } = context;
+    confine();
     let served = serve(
         Parts { orders, listeners },
         |addresses| notices.send(Notice::Ready { addresses }),
-        || Gateway::open(&reads, &writes, Some(cell)).map_err(|error| Error::io("map the request pools", &error)),
+        || {
+            let (Some(reads), Some(writes)) = (reads, writes) else {
+                return Err(Error::internal("the gateway was started without its pools"));
+            };
+            Gateway::open(&reads, &writes, Some(cell)).map_err(|error| Error::io("map the request pools", &error))
+        },
     );
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the gateway cannot go on: {error}");
             notices.send(Notice::Failed { message: error.to_string() });
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(exit::code(&error))
         }
+    }
+}
+
+/// It has its sockets and pools: whoever breaks into it finds no file to read.
+fn confine() {
+    match sandbox::confine(&Reach { read: vec!["/proc".into()], write: Vec::new() }) {
+        Ok(confinement) => tracing::debug!(?confinement, "confined"),
+        Err(error) => tracing::warn!("the gateway is not confined: {error}"),
     }
 }
 

@@ -95,12 +95,12 @@ pub struct RoleContext {
     pub orders: IpcReceiver<Order>,
     /// Notices to the supervisor.
     pub notices: Notices,
-    /// The pool of reads.
-    pub reads: PoolFiles,
-    /// The pool of writes.
-    pub writes: PoolFiles,
-    /// The help board of the searchers.
-    pub board: File,
+    /// The pool of reads (searchers and gateway).
+    pub reads: Option<PoolFiles>,
+    /// The pool of writes (writer and gateway).
+    pub writes: Option<PoolFiles>,
+    /// The help board (searchers).
+    pub board: Option<File>,
     /// Listening sockets, bound by the supervisor (gateway only), with the address each was bound to.
     pub listeners: Vec<(String, OwnedFd)>,
     /// This child's progress cell.

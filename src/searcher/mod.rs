@@ -19,6 +19,7 @@ mod segments;
 mod session;
 mod team;
 
+use std::fs::File;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +27,17 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::ServerConfig;
+use crate::config::{Instance, ServerConfig, exit};
 use crate::ipc::board::Board;
 use crate::ipc::control::{Notice, Order, RoleContext};
 use crate::ipc::method::Method;
-use crate::ipc::pool::PoolServer;
+use crate::ipc::pool::{PoolFiles, PoolServer};
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::reader::Reader;
+use crate::shm::readers;
 use crate::sys::clock;
+use crate::sys::sandbox::{self, Reach};
+use crate::types::{Error, Result};
 use session::Session;
 use team::Team;
 
@@ -47,20 +51,12 @@ const CONTROL_STACK_BYTES: usize = 256 << 10;
 /// Does the role's work until the supervisor says drain or is gone.
 pub fn run(context: RoleContext) -> ExitCode {
     let RoleContext { index, incarnation, config, instance, orders, notices, reads, board, cell, .. } = context;
-    let server = match PoolServer::open(&reads, incarnation) {
-        Ok(server) => Arc::new(server),
+    confine(&instance);
+    let (server, board) = match shared(reads, board, incarnation, index) {
+        Ok(shared) => shared,
         Err(error) => {
-            let message = format!("searcher {index} cannot map the request pool: {error}");
-            notices.send(Notice::Failed { message });
-            return ExitCode::FAILURE;
-        }
-    };
-    let board = match Board::open(&board, index) {
-        Ok(board) => board,
-        Err(error) => {
-            let message = format!("searcher {index} cannot map the help board: {error}");
-            notices.send(Notice::Failed { message });
-            return ExitCode::FAILURE;
+            notices.send(Notice::Failed { message: format!("searcher {index} cannot start: {error}") });
+            return ExitCode::from(exit::code(&error));
         }
     };
     let is_stopping = Arc::new(AtomicBool::new(false));
@@ -83,6 +79,31 @@ pub fn run(context: RoleContext) -> ExitCode {
     serve(&team, &session, &cell, &is_stopping);
     tracing::info!(searcher = index, "stopped");
     ExitCode::SUCCESS
+}
+
+/// Maps what the searchers share: the pool of reads and the help board.
+fn shared(
+    reads: Option<PoolFiles>,
+    board: Option<File>,
+    incarnation: u32,
+    index: usize,
+) -> Result<(Arc<PoolServer>, Board)> {
+    let (Some(reads), Some(board)) = (reads, board) else {
+        return Err(Error::internal("a searcher was started without its pool or board"));
+    };
+    let server = PoolServer::open(&reads, incarnation).map_err(|error| Error::io("map the request pool", &error))?;
+    let board = Board::open(&board, index).map_err(|error| Error::io("map the help board", &error))?;
+    Ok((Arc::new(server), board))
+}
+
+/// It reads what is published and writes into its own reader slot; whoever breaks into it reaches nothing else, the log and the
+/// catalog included.
+fn confine(instance: &Instance) {
+    let read = vec!["/proc".into(), instance.shm_dir.clone(), instance.data_dir.join("tables"), instance.run_dir()];
+    match sandbox::confine(&Reach { read, write: readers::paths(instance) }) {
+        Ok(confinement) => tracing::debug!(?confinement, "confined"),
+        Err(error) => tracing::warn!("this searcher is not confined: {error}"),
+    }
 }
 
 /// Answers one encoded request over an attached database: what a searcher does between a claim and its reply. For benches.
@@ -118,11 +139,7 @@ impl Control {
 }
 
 /// Attaches as soon as the writer has published; `None` when told to stop before.
-fn attach(
-    is_stopping: &AtomicBool,
-    published: &Receiver<()>,
-    open: impl Fn() -> crate::types::Result<Reader>,
-) -> Option<Reader> {
+fn attach(is_stopping: &AtomicBool, published: &Receiver<()>, open: impl Fn() -> Result<Reader>) -> Option<Reader> {
     let mut said = false;
     while !is_stopping.load(Ordering::Acquire) {
         match open() {

@@ -179,6 +179,11 @@ impl Publisher {
         placed
     }
 
+    /// Whether a table file of this size would be copied into shared memory now.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.budget.has_room(bytes)
+    }
+
     /// Unlinks the shared-memory copy of a table file, if there is one, and gives its bytes back to the budget.
     pub fn remove_table(&self, collection: CollectionId, file: FileId) {
         unlink_quietly(&paths::table(&self.instance, collection, file, Place::Shm));

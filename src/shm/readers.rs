@@ -86,6 +86,11 @@ pub fn remove_block(instance: &Instance) {
     }
 }
 
+/// The files a reader writes into: the block and the lock file.
+pub fn paths(instance: &Instance) -> Vec<PathBuf> {
+    vec![SharedBlock::path(&block_name(instance)), lock_path(instance)]
+}
+
 /// Opens the block and the lock file.
 fn open(instance: &Instance) -> Result<(SharedBlock, File)> {
     let name = block_name(instance);

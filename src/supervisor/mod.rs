@@ -38,8 +38,8 @@ pub struct Roles {
 /// Why the supervisor's code is left before the server has stopped.
 #[derive(Debug)]
 enum Leave {
-    /// This is a forked child whose role is done: nothing but the way to `main` may follow.
-    Role(ExitCode),
+    /// This is a forked child: its role is all that may follow.
+    Child(Box<spawn::ChildStart>),
     /// The server cannot go on.
     Failed(Error),
 }
@@ -75,7 +75,7 @@ pub fn run(
             supervisor.clear();
             Ok(ExitCode::from(code))
         }
-        Err(Leave::Role(code)) => Ok(code),
+        Err(Leave::Child(start)) => Ok(supervisor.become_role(*start)),
         Err(Leave::Failed(error)) => {
             supervisor.kill_all();
             supervisor.clear();

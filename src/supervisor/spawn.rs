@@ -1,6 +1,5 @@
 //! Forking a child, and what the child does first: let go of everything that is the supervisor's.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -12,13 +11,14 @@ use super::child::{State, Up};
 use super::watch::Supervisor;
 use crate::config::exit;
 use crate::ipc::control::{Notice, Notices, Order, Role, RoleContext};
-use crate::ipc::pool::PoolFiles;
 use crate::observe;
 use crate::sys::process::{self, Forked};
 use crate::types::{Error, Result};
 
-/// The child's ends of its channels.
-struct ChildEnds {
+/// What a forked child is besides a copy of the supervisor: which one, and its ends of its channels.
+#[derive(Debug)]
+pub(super) struct ChildStart {
+    at: usize,
     orders: IpcReceiver<Order>,
     notices: IpcSender<Notice>,
     incarnation: u32,
@@ -49,8 +49,8 @@ impl Supervisor {
         match forked {
             Forked::Child => {
                 drop((order_sender, notice_receiver));
-                let ends = ChildEnds { orders: order_receiver, notices: notice_sender, incarnation };
-                Err(Leave::Role(self.become_role(at, ends)))
+                let start = ChildStart { at, orders: order_receiver, notices: notice_sender, incarnation };
+                Err(Leave::Child(Box::new(start)))
             }
             Forked::Parent(process) => {
                 tracing::info!("started the {name}: pid {}", process.pid());
@@ -82,60 +82,46 @@ impl Supervisor {
     }
 
     /// The child's side: keeps what is the role's, closes the rest, does the work.
-    fn become_role(&mut self, at: usize, ends: ChildEnds) -> ExitCode {
-        let (role, index) = (self.children[at].role, self.children[at].index);
-        let (cell_index, name) = (self.children[at].cell(), self.children[at].name());
-        observe::set_role(&name);
-        self.signals = None;
-        self.children.clear();
-        let listeners = std::mem::take(&mut self.listeners.sockets);
-        let listeners = if role == Role::Gateway { listeners } else { Vec::new() };
+    pub(super) fn become_role(self, start: ChildStart) -> ExitCode {
+        let ChildStart { at, orders, notices, incarnation } = start;
+        let Supervisor {
+            mut ground,
+            config,
+            roles,
+            listeners,
+            reads,
+            writes,
+            board,
+            progress,
+            signals,
+            wake,
+            children,
+            ..
+        } = self;
+        let (role, index, cell) = (children[at].role, children[at].index, children[at].cell());
+        observe::set_role(&children[at].name());
+        drop((signals, children));
         // The writer keeps the lock: while it lives, its files must not be another server's, even if the supervisor is dead.
-        if role != Role::Writer {
-            self.ground.lock = None;
-        }
-        let cell = self.progress.start_cell(cell_index, role, index, std::process::id());
-        let context = clone_pools(&self.reads, &self.writes).and_then(|(reads, writes)| {
-            let notices = Notices { sender: ends.notices, wake: self.wake.try_clone()? };
-            Ok(RoleContext {
-                role,
-                index,
-                incarnation: ends.incarnation,
-                config: self.config.clone(),
-                instance: self.ground.instance.clone(),
-                orders: ends.orders,
-                notices,
-                reads,
-                writes,
-                board: self.board.try_clone()?,
-                listeners,
-                cell,
-            })
-        });
-        let context = match context {
-            Ok(context) => context,
-            Err(error) => {
-                tracing::error!("cannot duplicate the descriptors of the {name}: {error}");
-                return ExitCode::from(exit::BUG);
-            }
+        let _lock = ground.lock.take().filter(|_| role == Role::Writer);
+        let context = RoleContext {
+            role,
+            index,
+            incarnation,
+            config,
+            instance: ground.instance,
+            orders,
+            notices: Notices { sender: notices, wake },
+            reads: matches!(role, Role::Searcher | Role::Gateway).then_some(reads),
+            writes: matches!(role, Role::Writer | Role::Gateway).then_some(writes),
+            board: matches!(role, Role::Searcher).then_some(board),
+            listeners: if role == Role::Gateway { listeners.sockets } else { Vec::new() },
+            cell: progress.start_cell(cell, role, index, std::process::id()),
         };
         let entry = match role {
-            Role::Writer => self.roles.writer,
-            Role::Searcher => self.roles.searcher,
-            Role::Gateway => self.roles.gateway,
+            Role::Writer => roles.writer,
+            Role::Searcher => roles.searcher,
+            Role::Gateway => roles.gateway,
         };
         catch_unwind(AssertUnwindSafe(|| entry(context))).unwrap_or(ExitCode::from(exit::BUG))
     }
-}
-
-fn clone_pools(reads: &PoolFiles, writes: &PoolFiles) -> io::Result<(PoolFiles, PoolFiles)> {
-    let clone = |pool: &PoolFiles| -> io::Result<PoolFiles> {
-        Ok(PoolFiles {
-            memory: pool.memory.try_clone()?,
-            work: pool.work.try_clone()?,
-            done: pool.done.try_clone()?,
-            options: pool.options,
-        })
-    };
-    Ok((clone(reads)?, clone(writes)?))
 }

@@ -37,12 +37,17 @@ impl SharedBlock {
         Ok(SharedBlock { memory })
     }
 
+    /// Where the kernel shows a block.
+    pub fn path(name: &str) -> PathBuf {
+        PathBuf::from(BLOCK_DIR).join(name)
+    }
+
     /// Maps an existing block for reading and writing.
     ///
     /// # Errors
     /// `NotFound` when there is none; `UnexpectedEof` when it is empty (its maker has not got further yet).
     pub fn open(name: &str) -> io::Result<SharedBlock> {
-        let length = std::fs::metadata(block_path(name))?.len();
+        let length = std::fs::metadata(SharedBlock::path(name))?.len();
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -94,13 +99,9 @@ impl std::fmt::Debug for SharedBlock {
     }
 }
 
-fn block_path(name: &str) -> PathBuf {
-    PathBuf::from(BLOCK_DIR).join(name)
-}
-
 /// `shared_memory` only truncates to length: the pages of a full /dev/shm would be found missing at the first touch.
 fn allocate(name: &str, bytes: usize) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(block_path(name))?;
+    let file = File::options().read(true).write(true).open(SharedBlock::path(name))?;
     let len = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     Ok(nix::fcntl::posix_fallocate(&file, 0, len)?)
 }

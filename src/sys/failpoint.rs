@@ -19,6 +19,8 @@ pub const POINTS: &[&str] = &[
     "commit.prepared",
     "commit.logged",
     "commit.applied",
+    // A delete by filter: its keys found, its place in the order not yet given.
+    "delete.scanned",
     // Its group: the log written, about to be synced (an error here is the disk's), synced; visible; answered.
     "log.written",
     "log.syncing",

@@ -17,6 +17,7 @@ pub mod notify;
 pub mod process;
 pub mod procfs;
 pub mod range_lock;
+pub mod sandbox;
 pub mod signals;
 pub mod space;
 #[cfg(test)]

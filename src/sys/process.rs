@@ -10,6 +10,7 @@ use nix::unistd::{ForkResult, Pid};
 use rustix::process::{PidfdFlags, Signal as RustixSignal};
 
 use super::{procfs, title};
+use crate::config::exit;
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ pub fn fork(name: &str) -> io::Result<Forked> {
         ForkResult::Child => {
             let prepared = prepare_child(parent, name);
             if prepared.is_err() {
-                std::process::exit(70);
+                std::process::exit(exit::BUG.into());
             }
             Ok(Forked::Child)
         }
@@ -117,8 +118,10 @@ fn prepare_child(parent: Pid, name: &str) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(RustixSignal::KILL))?;
     // The parent may have died before the line above: then nobody will send that signal.
     if nix::unistd::getppid() != parent {
-        std::process::exit(70);
+        std::process::exit(exit::BUG.into());
     }
+    // Nothing here ever starts another program, least of all one with more rights.
+    rustix::thread::set_no_new_privs(true)?;
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         let handler = match signal {
             // The terminal sends SIGINT and SIGHUP to every process of a group; the supervisor drains its children itself.

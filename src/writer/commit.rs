@@ -169,7 +169,7 @@ impl Committer {
         let (keys, count) = match delete.plan.primary_keys() {
             Some(keys) => (keys.clone(), keys.len()),
             None => {
-                let keys = super::resolve::keys_of_filter(&engine, delete)?;
+                let keys = super::resolve::keys_now(&engine, delete)?;
                 let count = keys.len();
                 (keys, count)
             }

@@ -261,6 +261,8 @@ pub fn truncate(engine: &Engine, database: &str, request: &milvus::TruncateColle
     let collection = state.collection(id)?;
     collection.record = record;
     let lost = empty(collection);
+    // Keys that a delete found before are gone with their rows.
+    collection.marked_last = engine.clock.next();
     let published = engine.publish(collection);
     std::mem::drop(state);
     engine.flushes.complete(&lost);

@@ -75,6 +75,8 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropPartitionRequ
     let collection = state.collection(id)?;
     collection.record = record;
     let lost = empty(collection, partition);
+    // Keys that a delete found before are gone with their rows.
+    collection.marked_last = engine.clock.next();
     let published = engine.publish(collection);
     std::mem::drop(state);
     engine.flushes.complete(&lost);

@@ -121,6 +121,9 @@ pub fn create_live_deletes(
 
 /// Marks found rows; the state lock has been held since they were found.
 pub fn mark(collection: &mut Collection, found: &FoundRows, lsn: Lsn, timestamp: Timestamp) {
+    if found.len() > 0 {
+        collection.marked_last = timestamp;
+    }
     for (index, rows) in &found.sealed {
         let file = &mut collection.sealed[*index];
         if let Some(deletes) = &file.deletes {

@@ -1,6 +1,7 @@
 //! The fill thread: copies table files that are published from disk into shared memory, in the background, and checks
 //! the bytes that the start did not.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::engine::Engine;
@@ -26,8 +27,9 @@ struct Job {
 /// # Errors
 /// Never: a file that cannot be copied stays on disk.
 pub fn run(engine: &Engine) -> Result<()> {
+    let mut checked = HashSet::new();
     while !engine.is_stopping() {
-        fill(engine);
+        fill(engine, &mut checked);
         engine.fill.wait(IDLE);
     }
     Ok(())
@@ -52,8 +54,12 @@ fn jobs(state: &State) -> Vec<Job> {
         .collect()
 }
 
-fn fill(engine: &Engine) {
-    let jobs = jobs(&lock(&engine.state));
+/// `checked` are files whose bytes were read once already: where they do not fit, they are not read again.
+fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, FileId)>) {
+    let mut jobs = jobs(&lock(&engine.state));
+    let present: HashSet<_> = jobs.iter().map(|job| (job.collection, job.file)).collect();
+    checked.retain(|file| present.contains(file));
+    jobs.retain(|job| !checked.contains(&(job.collection, job.file)) || engine.publisher.has_room(job.bytes));
     let mut copied_bytes = 0;
     for (index, job) in jobs.iter().enumerate() {
         if engine.is_stopping() {
@@ -67,7 +73,9 @@ fn fill(engine: &Engine) {
                 note_place(engine, job);
             }
             // There is no room: the next files may be smaller.
-            Ok(Place::Disk) => {}
+            Ok(Place::Disk) => {
+                checked.insert((job.collection, job.file));
+            }
             Err(error) if error.kind == ErrorKind::Corrupt => note_damage(engine, job, &error.message),
             // Merged away or dropped meanwhile, or the disk fails: readers go on with what they map.
             Err(error) => tracing::debug!("table file {} stays on disk: {error}", job.file),

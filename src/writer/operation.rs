@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::engine::Engine;
 use super::lock;
+use super::resolve::{self, FoundKeys};
 use super::state::Collection;
 use crate::config::limits::{ARRAY_CAPACITY_MAX, VARCHAR_BYTES_MAX};
 use crate::filter::{Plan, Templates};
@@ -55,7 +56,8 @@ pub struct RowsOperation {
     pub batch: Batch,
     /// The rows' keys.
     pub keys: Keys,
-    /// Keys whose rows die first (upsert).
+    /// Keys whose rows die first (upsert), in `partition`: without a partition key, Milvus replaces within the partition
+    /// that is named, and a key may live in several.
     pub replaced: Option<Keys>,
     /// The first automatic id; 0 when keys are the client's.
     pub first_id: i64,
@@ -73,6 +75,8 @@ pub struct DeleteOperation {
     pub partition: Option<PartitionId>,
     /// Which.
     pub plan: Plan,
+    /// What the plan matched when a decode worker looked; `None` when the plan itself names the keys.
+    pub found: Option<FoundKeys>,
 }
 
 /// What to do.
@@ -323,7 +327,11 @@ fn decode_delete(engine: &Engine, database: &str, body: &[u8]) -> Result<DeleteO
         let message = format!("delete plan can't be empty or always true : {}", request.expr);
         return Err(Error::invalid(message));
     }
-    Ok(DeleteOperation { collection, partition, plan })
+    let found = match plan.primary_keys() {
+        Some(_) => None,
+        None => Some(resolve::find_keys(engine, collection, partition, &plan)?),
+    };
+    Ok(DeleteOperation { collection, partition, plan, found })
 }
 
 /// The answer of a failed request: the method's own message with the error in its status.

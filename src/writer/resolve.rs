@@ -1,44 +1,121 @@
-//! The keys of the rows that a filter matches, for deletes: a query on the writer's own snapshot.
+//! The keys of the rows that a filter matches, for deletes: queries on the writer's own snapshots.
+//!
+//! A decode worker scans everything there is ([`find_keys`]); the commit thread, which must not be held up, only looks at what
+//! came since ([`keys_now`]). Rows never change, so a row of the first scan still matches; it may have been deleted meanwhile
+//! though, and its key given to a row that does not match: after any such mark the commit thread scans again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::engine::Engine;
 use super::lock;
 use super::operation::DeleteOperation;
 use super::state::Collection;
+use crate::filter::Plan;
+use crate::format::RowSource;
+use crate::format::growing::GrowingFile;
 use crate::query::{OutputRows, RetrieveOptions, Selection, Snapshot, keys_of_column, retrieve};
 use crate::shm::attach::{CollectionView, GrowingChunk, SealedFile};
-use crate::types::{Error, ErrorKind, Keys, Result};
+use crate::sys::failpoint;
+use crate::types::{CollectionId, Error, ErrorKind, Keys, PartitionId, Result, Timestamp};
 
-/// Finds the keys. The snapshot is at the last timestamp handed out, visible or not: a delete sees what was put in place
-/// before it, also in its own group.
+/// What a filter matched at some moment.
+#[derive(Clone, Debug)]
+pub struct FoundKeys {
+    keys: Keys,
+    at: Timestamp,
+}
+
+/// Finds the keys of a filter. The snapshot is at the last timestamp handed out, visible or not: a delete sees what was put in
+/// place before it, also in its own group.
 ///
 /// # Errors
 /// When the collection is not loaded, or those of the query.
-pub fn keys_of_filter(engine: &Engine, delete: &DeleteOperation) -> Result<Keys> {
+pub fn find_keys(
+    engine: &Engine,
+    collection: CollectionId,
+    partition: Option<PartitionId>,
+    plan: &Plan,
+) -> Result<FoundKeys> {
     let snapshot = {
         let mut state = lock(&engine.state);
-        let collection = state.collection(delete.collection)?;
-        if !collection.record.is_loaded {
-            let message = format!("collection not loaded[collection={}]", collection.record.name);
-            return Err(Error::new(ErrorKind::CollectionNotLoaded, message));
-        }
-        Snapshot { timestamp: engine.clock.last(), view: Arc::new(view(collection)) }
+        let collection = state.collection(collection)?;
+        check_loaded(collection)?;
+        Snapshot { timestamp: engine.clock.last(), view: Arc::new(view(collection, None)) }
     };
-    let partitions = delete.partition.into_iter().collect();
-    let selection = Selection { plan: delete.plan.clone(), partitions, ignore_growing: false };
-    let found = retrieve(&snapshot, &RetrieveOptions { selection, offset: 0, limit: None })?;
+    let keys = matching(&snapshot, partition, plan)?;
+    failpoint::reach("delete.scanned");
+    Ok(FoundKeys { keys, at: snapshot.timestamp })
+}
+
+/// The keys that a delete's filter matches at this moment, on the commit thread.
+///
+/// # Errors
+/// As [`find_keys`].
+pub fn keys_now(engine: &Engine, delete: &DeleteOperation) -> Result<Keys> {
+    let recent = {
+        let mut state = lock(&engine.state);
+        let collection = state.collection(delete.collection)?;
+        check_loaded(collection)?;
+        delete.found.as_ref().filter(|found| collection.marked_last <= found.at).map(|found| {
+            let view = view(collection, Some(found.at));
+            (found, Snapshot { timestamp: engine.clock.last(), view: Arc::new(view) })
+        })
+    };
+    match recent {
+        None => Ok(find_keys(engine, delete.collection, delete.partition, &delete.plan)?.keys),
+        Some((found, snapshot)) => {
+            let recent = matching(&snapshot, delete.partition, &delete.plan)?;
+            Ok(union(found.keys.clone(), recent))
+        }
+    }
+}
+
+fn check_loaded(collection: &Collection) -> Result<()> {
+    if collection.record.is_loaded {
+        return Ok(());
+    }
+    let message = format!("collection not loaded[collection={}]", collection.record.name);
+    Err(Error::new(ErrorKind::CollectionNotLoaded, message))
+}
+
+fn matching(snapshot: &Snapshot, partition: Option<PartitionId>, plan: &Plan) -> Result<Keys> {
+    let partitions = partition.into_iter().collect();
+    let selection = Selection { plan: plan.clone(), partitions, ignore_growing: false };
+    let found = retrieve(snapshot, &RetrieveOptions { selection, offset: 0, limit: None })?;
     let primary = snapshot.view.manifest.schema.primary();
-    let column = OutputRows { snapshot: &snapshot, rows: &found.rows }.column(primary);
+    let column = OutputRows { snapshot, rows: &found.rows }.column(primary);
     keys_of_column(column)
 }
 
-/// The writer's own view of a collection, over the handles it holds anyway.
-fn view(collection: &Collection) -> CollectionView {
+/// Each key once.
+fn union(first: Keys, second: Keys) -> Keys {
+    match (first, second) {
+        (Keys::Int(first), Keys::Int(second)) => {
+            Keys::Int(first.into_iter().chain(second).collect::<BTreeSet<_>>().into_iter().collect())
+        }
+        (Keys::Text(first), Keys::Text(second)) => {
+            Keys::Text(first.into_iter().chain(second).collect::<BTreeSet<_>>().into_iter().collect())
+        }
+        // A schema has one key type: one of them is empty.
+        (first, second) => {
+            if first.is_empty() {
+                second
+            } else {
+                first
+            }
+        }
+    }
+}
+
+/// The writer's own view of a collection, over the handles it holds anyway; of files with rows after `since` only.
+fn view(collection: &Collection, since: Option<Timestamp>) -> CollectionView {
+    let is_wanted = |last: Timestamp| since.is_none_or(|since| last > since);
     let manifest = collection.manifest();
     let sealed = collection.sealed.iter().filter(|file| collection.is_published(file.record.partition));
     let sealed: Vec<Arc<SealedFile>> = sealed
         .zip(&manifest.files)
+        .filter(|(file, _)| is_wanted(Timestamp(file.record.timestamps.1)))
         .map(|(file, entry)| {
             Arc::new(SealedFile {
                 entry: entry.clone(),
@@ -52,7 +129,26 @@ fn view(collection: &Collection) -> CollectionView {
         .flat_map(|(_, table)| table.files())
         .flat_map(|file| &file.chunks)
         .zip(&manifest.chunks)
+        .filter(|(chunk, _)| is_wanted(last_insert(chunk.writer.file())))
         .map(|(chunk, entry)| Arc::new(GrowingChunk { entry: entry.clone(), file: chunk.writer.file().clone() }))
         .collect();
     CollectionView { manifest, sealed, growing }
+}
+
+fn last_insert(chunk: &GrowingFile) -> Timestamp {
+    let rows = chunk.rows(chunk.rows_published());
+    Timestamp(rows.insert_timestamps().last().copied().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_union_has_each_key_once() {
+        assert_eq!(union(Keys::Int(vec![3, 1]), Keys::Int(vec![2, 3])), Keys::Int(vec![1, 2, 3]));
+        let text = |keys: &[&str]| Keys::Text(keys.iter().map(|key| (*key).to_owned()).collect());
+        assert_eq!(union(text(&["b"]), text(&["a", "b"])), text(&["a", "b"]));
+        assert_eq!(union(text(&["b"]), Keys::Int(Vec::new())), text(&["b"]));
+    }
 }

@@ -11,9 +11,10 @@ use super::commit::Committer;
 use super::engine::Engine;
 use super::operation::{self, Operation};
 use super::{deletes, fill, flush, lock, maintain, merge, recover, serialise};
+use crate::config::exit;
 use crate::ipc::control::{Notice, Order, RoleContext};
 use crate::ipc::pool::PoolServer;
-use crate::types::{Error, ErrorKind, Result, Timestamp};
+use crate::types::{Error, Result, Timestamp};
 
 /// Threads that decode requests: the commit thread copies rows faster than one of them decodes.
 const DECODERS: usize = 2;
@@ -37,6 +38,7 @@ enum Event {
 pub fn run(context: RoleContext) -> ExitCode {
     let RoleContext { config, instance, incarnation, orders, notices, writes, cell, .. } = context;
     let started = recover::open(config, instance, incarnation, Some(cell)).and_then(|engine| {
+        let writes = writes.ok_or_else(|| Error::internal("the writer was started without the pool of writes"))?;
         let server = PoolServer::open(&writes, incarnation)
             .map_err(|error| Error::io("map the pool of write requests", &error))?;
         Ok((engine, server))
@@ -59,19 +61,14 @@ pub fn run(context: RoleContext) -> ExitCode {
         },
         Ok(Event::Failed(error)) => failed(&notices, &error),
         // Nobody is left to hear anything. What is acknowledged is in the log.
-        Ok(Event::Orphaned) | Err(_) => ExitCode::from(70),
+        Ok(Event::Orphaned) | Err(_) => ExitCode::from(exit::BUG),
     }
 }
 
 fn failed(notices: &crate::ipc::control::Notices, error: &Error) -> ExitCode {
     tracing::error!("the writer ends: {error}");
     notices.send(Notice::Failed { message: error.to_string() });
-    ExitCode::from(match error.kind {
-        ErrorKind::InUse => 3,
-        ErrorKind::DiskFull => 4,
-        ErrorKind::Corrupt => 5,
-        _ => 70,
-    })
+    ExitCode::from(exit::code(error))
 }
 
 fn forward_orders(orders: &ipc_channel::ipc::IpcReceiver<Order>, events: &Sender<Event>) {

@@ -87,6 +87,8 @@ pub struct Collection {
     pub memtables: BTreeMap<PartitionId, MemTable>,
     /// Merges dropped rows deleted up to here.
     pub horizon: Timestamp,
+    /// The last operation that marked a row deleted.
+    pub marked_last: Timestamp,
     /// What is wrong with its files.
     pub damage: Option<String>,
     /// The published manifest is behind. No operation on the collection may become visible before it is not.
@@ -105,6 +107,7 @@ impl Collection {
             unreadable: Vec::new(),
             memtables: BTreeMap::new(),
             horizon: Timestamp(0),
+            marked_last: Timestamp(0),
             damage: None,
             is_dirty: true,
             garbage: Vec::new(),

@@ -6,7 +6,7 @@ pub mod model;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ pub fn wait_until(what: &str, mut claim: impl FnMut() -> bool) {
 pub struct Server {
     pub data_dir: PathBuf,
     pub address: String,
+    pub first_line: String,
     arguments: Vec<String>,
     mounts: String,
     fail_points: String,
@@ -54,16 +55,26 @@ impl Server {
         Server::start_with(mounts, "", arguments)
     }
 
+    /// A directory of its own, and nothing started.
+    pub fn unstarted() -> Server {
+        Server::new("", "", &[])
+    }
+
     fn start_with(mounts: &str, fail_points: &str, arguments: &[&str]) -> Server {
+        let mut server = Server::new(mounts, fail_points, arguments);
+        server.start_again();
+        server
+    }
+
+    fn new(mounts: &str, fail_points: &str, arguments: &[&str]) -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let home = tempfile::tempdir().expect("a temporary directory");
         let unique = format!("rs{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let data_dir = home.path().join(unique);
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let (mounts, fail_points) = (mounts.to_owned(), fail_points.to_owned());
-        let mut server = Server { data_dir, address: String::new(), arguments, mounts, fail_points, child: None, home };
-        server.start_again();
-        server
+        let (address, first_line) = (String::new(), String::new());
+        Server { data_dir, address, first_line, arguments, mounts, fail_points, child: None, home }
     }
 
     /// The fail points of the next start.
@@ -91,6 +102,7 @@ impl Server {
         let Some(rest) = line.split("127.0.0.1:").nth(1) else { return false };
         let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
         self.address = format!("127.0.0.1:{port}");
+        self.first_line = line;
         true
     }
 
@@ -161,9 +173,14 @@ impl Server {
         self.child.take().expect("a server that runs").wait().expect("a child")
     }
 
+    /// Runs another command of `shoal` on its directory.
+    pub fn run(&self, command: &str, options: &[&str]) -> Output {
+        self.command().arg(command).arg(&self.data_dir).args(options).output().expect("shoal runs")
+    }
+
     /// What `shoal doctor` says of its directory, and whether that is "sound".
     pub fn doctor(&self) -> (bool, String) {
-        let output = self.command().arg("doctor").arg(&self.data_dir).output().expect("shoal runs");
+        let output = self.run("doctor", &[]);
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         (output.status.success(), text)
     }

@@ -54,6 +54,12 @@ impl Budget {
         true
     }
 
+    /// Whether [`Budget::reserve_table`] would take a file of this size that is not there yet.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let total = self.used().table_bytes.saturating_add(bytes);
+        self.table_bytes_max.is_none_or(|max| total <= max) && self.has_free_room(bytes)
+    }
+
     /// Whether the file system has room for `bytes` beside the reserve. One that says it has no size (a directory of a
     /// test, a file system of a container) is asked by the allocation itself.
     fn has_free_room(&self, bytes: u64) -> bool {
