@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::child::Child;
 use super::watch::Supervisor;
+use crate::config::exit;
 use crate::ipc::control::Role;
 use crate::sys::notify;
+use crate::sys::process::Exit;
 
 /// Who is drained in which order, and how long each may take before it is killed. The log is durable: a killed writer costs
 /// the next start a replay, nothing else.
@@ -41,6 +43,15 @@ impl Supervisor {
         if self.stop.is_none() {
             notify::stopping();
             self.stop = Some(Stop { code });
+        }
+    }
+
+    /// A child that ended while the server stops: one that could not do so in an orderly way gives the server its code.
+    pub(super) fn note_end(&mut self, ended: Exit) {
+        if let (Some(stop), Exit::Code(code)) = (&mut self.stop, ended)
+            && stop.code == 0
+        {
+            stop.code = u8::try_from(code).unwrap_or(exit::FAILED);
         }
     }
 

@@ -303,6 +303,7 @@ impl Supervisor {
         if is_stopping || was_draining {
             tracing::info!("the {name} ended: {exit}");
             child.state = State::Down(None);
+            self.note_end(exit);
             return;
         }
         if let Some(code) = final_code(exit, self.is_serving) {

@@ -111,7 +111,7 @@ fn union(first: Keys, second: Keys) -> Keys {
 /// The writer's own view of a collection, over the handles it holds anyway; of files with rows after `since` only.
 fn view(collection: &Collection, since: Option<Timestamp>) -> CollectionView {
     let is_wanted = |last: Timestamp| since.is_none_or(|since| last > since);
-    let manifest = collection.manifest();
+    let mut manifest = collection.manifest();
     let sealed = collection.sealed.iter().filter(|file| collection.is_published(file.record.partition));
     let sealed: Vec<Arc<SealedFile>> = sealed
         .zip(&manifest.files)
@@ -132,6 +132,8 @@ fn view(collection: &Collection, since: Option<Timestamp>) -> CollectionView {
         .filter(|(chunk, _)| is_wanted(last_insert(chunk.writer.file())))
         .map(|(chunk, entry)| Arc::new(GrowingChunk { entry: entry.clone(), file: chunk.writer.file().clone() }))
         .collect();
+    manifest.files = sealed.iter().map(|file| file.entry.clone()).collect();
+    manifest.chunks = growing.iter().map(|chunk| chunk.entry.clone()).collect();
     CollectionView { manifest, sealed, growing }
 }
 
