@@ -1,7 +1,7 @@
 //! Progress cells: what each process of a server is doing, in shared memory, one writer per cell.
 //!
-//! A block made with `shared_memory`, named after the instance: 256-byte cells of atomic words. The supervisor writes
-//! role, index, pid, start and restarts of each cell; the child its counters; the writer also the gauges of the engine.
+//! A block made with `shared_memory`, named after the instance: 256-byte cells of atomic words. A child writes its own: who it
+//! is, and its counters; the writer also the gauges of the engine. The supervisor takes the pid out of a dead child's cell.
 
 use std::io;
 use std::sync::Arc;
