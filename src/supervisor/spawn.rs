@@ -103,6 +103,7 @@ impl Supervisor {
         drop((signals, children));
         // The writer keeps the lock: while it lives, its files must not be another server's, even if the supervisor is dead.
         let _lock = ground.lock.take().filter(|_| role == Role::Writer);
+        let listeners = Some(listeners.sockets).filter(|_| role == Role::Gateway).unwrap_or_default();
         let context = RoleContext {
             role,
             index,
@@ -114,7 +115,7 @@ impl Supervisor {
             reads: matches!(role, Role::Searcher | Role::Gateway).then_some(reads),
             writes: matches!(role, Role::Writer | Role::Gateway).then_some(writes),
             board: matches!(role, Role::Searcher).then_some(board),
-            listeners: if role == Role::Gateway { listeners.sockets } else { Vec::new() },
+            listeners,
             cell: progress.start_cell(cell, role, index, std::process::id()),
         };
         let entry = match role {
