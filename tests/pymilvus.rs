@@ -89,6 +89,11 @@ fn vectors() {
 }
 
 #[test]
+fn upserts() {
+    pytest("test_upsert.py");
+}
+
+#[test]
 fn every_python_file_has_its_test_here() {
     let this = fs::read_to_string(root().join("tests/pymilvus.rs")).expect("this file");
     for entry in fs::read_dir(root().join("tests/python")).expect("the folder is there") {
