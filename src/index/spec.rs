@@ -52,10 +52,10 @@ impl IndexKind {
         }
     }
 
-    /// The kind of an index type as clients write it, `AUTOINDEX` included, for a field.
-    fn from_name(name: &str, field: &FieldSchema) -> Option<IndexKind> {
+    /// The kind of an index type as clients write it, `AUTOINDEX` included, for vectors of a type.
+    fn from_name(name: &str, vector_type: DataType) -> Option<IndexKind> {
         if name.eq_ignore_ascii_case(AUTOINDEX) {
-            return Some(IndexKind::automatic(field.data_type));
+            return Some(IndexKind::automatic(vector_type));
         }
         if name.eq_ignore_ascii_case(BIN_FLAT) {
             return Some(IndexKind::Flat);
@@ -177,17 +177,25 @@ impl IndexSpec {
     /// # Errors
     /// With Milvus' texts; index types that are not there are refused by name.
     pub fn parse(field: &FieldSchema, params: &[(String, String)]) -> Result<IndexSpec> {
+        IndexSpec::of_vectors(field.data_type, field.dim(), params)
+    }
+
+    /// As [`IndexSpec::parse`], for vectors that are no field's.
+    ///
+    /// # Errors
+    /// As for fields.
+    pub fn of_vectors(vector_type: DataType, dim: usize, params: &[(String, String)]) -> Result<IndexSpec> {
         let params = Params(params);
         let name = params.get("index_type").unwrap_or(AUTOINDEX);
-        let kind = IndexKind::from_name(name, field).ok_or_else(|| unknown_type(name))?;
+        let kind = IndexKind::from_name(name, vector_type).ok_or_else(|| unknown_type(name))?;
         if name.eq_ignore_ascii_case(AUTOINDEX) && !params.are_only(&HINTS) {
             return Err(Error::invalid("only metric type can be passed when use AutoIndex"));
         }
-        let metric = checked_metric(field, params.get("metric_type"))?;
-        if !kind.takes(name, field.data_type) {
+        let metric = checked_metric(vector_type, params.get("metric_type"))?;
+        if !kind.takes(name, vector_type) {
             return Err(Error::invalid(format_args!(
                 "data type {} can't build with this index {}",
-                field.data_type.name(),
+                vector_type.name(),
                 name.to_ascii_uppercase()
             )));
         }
@@ -199,7 +207,7 @@ impl IndexSpec {
             IndexKind::Hnsw => BuildSettings::Hnsw(HnswSettings::parse(&params, false)?),
             IndexKind::HnswSq => BuildSettings::Hnsw(HnswSettings::parse(&params, true)?),
         };
-        Ok(IndexSpec { kind, metric, vector_type: field.data_type, dim: field.dim(), settings })
+        Ok(IndexSpec { kind, metric, vector_type, dim, settings })
     }
 
     /// Whether there is something to build: table files with enough rows get an index file.
@@ -229,13 +237,13 @@ fn unknown_type(name: &str) -> Error {
     Error::new(ErrorKind::InvalidParameter, message)
 }
 
-fn checked_metric(field: &FieldSchema, name: Option<&str>) -> Result<Metric> {
-    let metrics = Metric::of_type(field.data_type);
+fn checked_metric(vector_type: DataType, name: Option<&str>) -> Result<Metric> {
+    let metrics = Metric::of_type(vector_type);
     let Some(own) = metrics.first() else {
-        return Err(Error::unimplemented(format_args!("an index on a field of type {}", field.data_type.name())));
+        return Err(Error::unimplemented(format_args!("an index on a field of type {}", vector_type.name())));
     };
     let Some(name) = name else { return Ok(*own) };
-    Metric::from_name(name).filter(|metric| metrics.contains(metric)).ok_or_else(|| wrong_metric(field.data_type, name))
+    Metric::from_name(name).filter(|metric| metrics.contains(metric)).ok_or_else(|| wrong_metric(vector_type, name))
 }
 
 fn wrong_metric(data_type: DataType, name: &str) -> Error {

@@ -114,3 +114,40 @@ fn vectors_of_another_dimension_are_refused() {
         assert!(builder(&spec(kind), other, 1, &progress).is_err(), "{kind:?}");
     }
 }
+
+#[test]
+fn narrow_vectors_are_searched_as_their_wide_copies() {
+    let values: Vec<f32> = vectors().iter().map(|value| (value * 100.0).round()).collect();
+    // Whole numbers up to 100 are the same in every element type.
+    let narrow = |element| -> Vec<u8> {
+        let bytes = |value: &f32| match element {
+            VectorElement::F32 => value.to_le_bytes().to_vec(),
+            VectorElement::F16 => half::f16::from_f32(*value).to_le_bytes().to_vec(),
+            VectorElement::BF16 => half::bf16::from_f32(*value).to_le_bytes().to_vec(),
+            VectorElement::I8 => vec![*value as i8 as u8],
+        };
+        values.iter().flat_map(bytes).collect()
+    };
+    for element in VectorElement::ALL {
+        let bytes = narrow(element);
+        let rows = VectorRows { bytes: &bytes, dim: DIM, element };
+        for kind in built_kinds().filter(|kind| *kind != IndexKind::RabitqGraph) {
+            let progress = BuildProgress::default();
+            let build = builder(&spec(kind), rows, 2, &progress).unwrap();
+            let mut image = vec![0; build.image_bytes()];
+            build.write(&mut image).unwrap();
+            let settings = SearchSettings { level: Some(10), nprobe: Some(16), ..SearchSettings::default() };
+            for query in values.chunks_exact(DIM).step_by(400) {
+                let source = Some(rows);
+                let request =
+                    IndexRequest { k: 10, settings: &settings, filter: None, range: None, source, file_index: 0 };
+                let mut top = TopK::new(10);
+                let index = OpenIndex::open(&image).unwrap();
+                index.search(query, &request, &mut IndexScratch::default(), &mut top).unwrap();
+                let distances: Vec<f32> = top.into_sorted().iter().map(|hit| hit.distance).collect();
+                let expected: Vec<f32> = nearest(&values, query)[..10].iter().map(|(_, distance)| *distance).collect();
+                assert_eq!(distances, expected, "{kind:?} {element:?}");
+            }
+        }
+    }
+}

@@ -122,7 +122,7 @@ pub(super) fn run(options: &Options, json: Option<&Path>) -> Result<()> {
         build_threads,
         build_seconds: subject.build_seconds,
         index_bytes_per_vector: subject.index_bytes_per_vector(),
-        search_parameter: subject.search_parameter(),
+        search_parameter: subject.search_parameter,
         points: Vec::new(),
         qps_at_recall: Vec::new(),
     };
@@ -130,7 +130,7 @@ pub(super) fn run(options: &Options, json: Option<&Path>) -> Result<()> {
     if options.interactive {
         return answer_lines(&subject, &data, &outcome, options.threads);
     }
-    let settings = if subject.search_parameter().is_some() { &options.sweep[..] } else { &[1] };
+    let settings = if subject.search_parameter.is_some() { &options.sweep[..] } else { &[1] };
     for (index, setting) in settings.iter().enumerate() {
         let queries = share(data.queries.rows(), settings.len(), index);
         outcome.points.push(sweep::measure(&subject, &data, *setting, queries, options.threads)?);

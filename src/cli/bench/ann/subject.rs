@@ -7,9 +7,13 @@ use memmap2::{Advice, MmapMut};
 use super::truth::progress_bar;
 use super::vectors::Table;
 use crate::index::flat::scan;
-use crate::index::graph::{BuildParameters, Builder, Graph, Progress, Scratch, SearchParameters};
-use crate::index::{Hit, Queries, TopK, VectorColumn};
-use crate::types::{Error, Metric, Result};
+use crate::index::graph::{BuildParameters, Builder, Progress};
+use crate::index::spec::{BuildSettings, IndexSpec, SearchSettings};
+use crate::index::{
+    BuildProgress, Hit, IndexRequest, IndexScratch, OpenIndex, Queries, SearchIndex, TopK, VectorColumn, builder,
+};
+use crate::kernel::{VectorElement, VectorRows};
+use crate::types::{DataType, Error, Metric, Result};
 
 /// `NAME[,parameter=value...]` of the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,8 @@ pub(super) struct Subject {
     column: MmapMut,
     /// `None` for FLAT.
     image: Option<MmapMut>,
+    /// The parameter that trades speed for recall; `None` when there is none.
+    pub search_parameter: Option<&'static str>,
     /// How long it was built.
     pub build_seconds: f64,
 }
@@ -49,8 +55,8 @@ pub(super) struct Subject {
 /// What one thread of searches needs.
 pub(super) struct Searcher<'a> {
     subject: &'a Subject,
-    graph: Option<Graph<'a>>,
-    scratch: Scratch,
+    index: Option<OpenIndex<'a>>,
+    scratch: IndexScratch,
 }
 
 impl Subject {
@@ -61,8 +67,9 @@ impl Subject {
         let mut column = map(base.values.len() * size_of::<f32>())?;
         column.copy_from_slice(bytemuck::cast_slice(&base.values));
         let started = Instant::now();
-        let image = match index.name.as_str() {
-            "FLAT" => None,
+        let (image, search_parameter) = match index.name.as_str() {
+            "FLAT" => (None, None),
+            // The bench varies more of the graph's parameters than users may.
             "RABITQ_GRAPH" | "AUTOINDEX" => {
                 let parameters = parameters(index, metric, base.dim, threads)?;
                 let bar = progress_bar("building", base.rows());
@@ -73,14 +80,22 @@ impl Subject {
                 let _ = image.advise(Advice::HugePage);
                 builder.build(&mut image).map_err(|error| Error::internal(error.to_string()))?;
                 bar.finish_and_clear();
-                Some(image)
+                (Some(image), Some("ef"))
             }
-            other => {
-                return Err(Error::unimplemented(format!("--index {other}: FLAT and RABITQ_GRAPH can be measured")));
+            _ => {
+                let spec = spec(index, metric, base.dim)?;
+                let bar = progress_bar("building", base.rows());
+                let progress = BuildProgress::default();
+                let builder = builder(&spec, rows_of(&column, base.dim), threads, &progress)?;
+                let mut image = map(builder.image_bytes())?;
+                let _ = image.advise(Advice::HugePage);
+                builder.write(&mut image)?;
+                bar.finish_and_clear();
+                (Some(image), Some(if matches!(spec.settings, BuildSettings::Ivf(_)) { "nprobe" } else { "ef" }))
             }
         };
         let build_seconds = started.elapsed().as_secs_f64();
-        Ok(Subject { metric, dim: base.dim, rows: base.rows(), column, image, build_seconds })
+        Ok(Subject { metric, dim: base.dim, rows: base.rows(), column, image, search_parameter, build_seconds })
     }
 
     /// Bytes of the index per vector; the column is not counted.
@@ -88,16 +103,10 @@ impl Subject {
         self.image.as_ref().map_or(0.0, |image| image.len() as f64 / self.rows as f64)
     }
 
-    /// The parameter that trades speed for recall; `None` when there is none.
-    pub fn search_parameter(&self) -> Option<&'static str> {
-        self.image.as_ref().map(|_| "ef")
-    }
-
     /// For one thread.
     pub fn searcher(&self) -> Result<Searcher<'_>> {
-        let graph = self.image.as_ref().map(|image| Graph::open(image)).transpose();
-        let graph = graph.map_err(|error| Error::internal(error.to_string()))?;
-        Ok(Searcher { subject: self, graph, scratch: Scratch::new() })
+        let index = self.image.as_ref().map(|image| OpenIndex::open(image)).transpose()?;
+        Ok(Searcher { subject: self, index, scratch: IndexScratch::default() })
     }
 }
 
@@ -106,12 +115,13 @@ impl Searcher<'_> {
     pub fn search(&mut self, query: &[f32], k: usize, parameter: usize) -> Result<Vec<Hit>> {
         let subject = self.subject;
         let mut top = TopK::new(k);
-        match &self.graph {
-            Some(graph) => {
-                let source = Some(&subject.column[..]);
-                let parameters = SearchParameters { k, ef: parameter, filter: None, source, file_index: 0 };
-                let found = graph.search(query, parameters, &mut self.scratch, &mut top);
-                found.map_err(|error| Error::internal(error.to_string()))?;
+        match &self.index {
+            Some(index) => {
+                let parameter = Some(parameter);
+                let settings = SearchSettings { ef: parameter, nprobe: parameter, ..SearchSettings::default() };
+                let source = Some(rows_of(&subject.column, subject.dim));
+                let request = IndexRequest { k, settings: &settings, filter: None, range: None, source, file_index: 0 };
+                index.search(query, &request, &mut self.scratch, &mut top)?;
             }
             None => {
                 let queries = Queries::dense(subject.dim, subject.metric, query.to_vec());
@@ -121,6 +131,17 @@ impl Searcher<'_> {
         }
         Ok(top.into_sorted())
     }
+}
+
+fn rows_of(column: &[u8], dim: usize) -> VectorRows<'_> {
+    VectorRows { bytes: column, dim, element: VectorElement::F32 }
+}
+
+fn spec(index: &IndexName, metric: Metric, dim: usize) -> Result<IndexSpec> {
+    let mut params = index.parameters.clone();
+    params.push(("index_type".to_owned(), index.name.clone()));
+    params.push(("metric_type".to_owned(), metric.name().to_owned()));
+    IndexSpec::of_vectors(DataType::FloatVector, dim, &params)
 }
 
 fn parameters(index: &IndexName, metric: Metric, dim: usize, threads: usize) -> Result<BuildParameters> {
