@@ -175,6 +175,12 @@ fn plan_times() {
     }
 }
 
+/// What this process used: on a busy machine the clock on the wall says more of the others.
+fn cpu_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    nix::time::clock_gettime(clock).expect("every Linux has this clock").into()
+}
+
 /// One pass for each line; answers seconds and matches.
 fn serve(path: &str) {
     let table = Table::read(path);
@@ -182,9 +188,9 @@ fn serve(path: &str) {
     for line in std::io::stdin().lock().lines() {
         let text = line.expect("a line of text");
         let plan = Plan::new(&text, &schema(), &Templates::default()).expect("a filter");
-        let start = Instant::now();
+        let start = cpu_time();
         let matches = plan.evaluate(&table).count_ones();
-        println!("{} {matches}", start.elapsed().as_secs_f64());
+        println!("{} {matches}", (cpu_time() - start).as_secs_f64());
         std::io::stdout().flush().expect("somebody reads");
     }
 }

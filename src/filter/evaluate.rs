@@ -7,14 +7,15 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::Rows;
-use super::condition::Condition;
+use super::condition::{ArrayCondition, Condition};
 use super::json;
-use super::kernels::{bits_at, compare_word, narrow, narrow_any, narrow_rows, narrow_valid};
+use super::kernels::{bits_at, narrow, narrow_any, narrow_pairs, narrow_rows, narrow_valid};
 use super::known::{self, Fixed};
 use super::planner::Checked;
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
 use super::sets::IntSet;
 use super::syntax::{ArithmeticOp, Comparison};
+use super::texts::{Texts, narrow_lengths, narrow_texts};
 use crate::types::{ArrayRow, Bitmap, ColumnView, DataType, FieldSchema, Nulls, Validity, Value, Values};
 
 /// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
@@ -319,6 +320,13 @@ fn narrow_leaf(leaf: &Leaf, view: ColumnView<'_>, block: Block, mask: &mut [u64]
             is_true(json::find(view.text(block.start + row), path).and_then(|text| test.value(text)))
         }),
         Leaf::Array { element_type, test, .. } => {
+            if let (ArrayCondition::Length { low, high }, Some(width), Values::Text { offsets, .. }) =
+                (&**test, ArrayRow::width(*element_type), view.values)
+            {
+                let width = width as i64;
+                let bytes = (low.saturating_mul(width), high.saturating_mul(width).saturating_add(width - 1));
+                return narrow_lengths(offsets, block.start..block.end, bytes, mask, negate);
+            }
             narrow_rows(mask, |row| is_true(test.row(ArrayRow::new(view.text(block.start + row), *element_type))))
         }
         Leaf::Columns { .. } | Leaf::Exists { .. } | Leaf::Null { .. } => {}
@@ -355,14 +363,9 @@ fn narrow_scalar(test: &Condition, view: ColumnView<'_>, block: Block, mask: &mu
             }
             _ => narrow_floats(&values[rows], test, mask, negate),
         },
-        Values::Text { .. } => {
-            let is_negated = negate != 0;
-            match test {
-                Condition::TextEqual(text) => {
-                    let text = text.as_bytes();
-                    narrow_rows(mask, |row| (view.text(block.start + row) == text) ^ is_negated);
-                }
-                _ => narrow_rows(mask, |row| test.text(view.text(block.start + row)) ^ is_negated),
+        Values::Text { offsets, bytes } => {
+            if !narrow_texts(test, Texts { offsets, bytes }, rows, mask, negate) {
+                narrow_rows(mask, |row| test.text(view.text(block.start + row)) ^ (negate != 0));
             }
         }
         Values::Vector { .. } => mask.fill(0),
@@ -378,14 +381,59 @@ fn narrow_columns(
     mask: &mut [u64],
     negate: u64,
 ) -> bool {
-    let are_integers = is_integer(left.values) && is_integer(right.values);
     let are_numbers = is_number(left.values) && is_number(right.values);
     if !are_numbers {
         return false;
     }
     narrow_valid(left.validity, block.start, mask, 0);
     narrow_valid(right.validity, block.start, mask, 0);
-    if are_integers {
+    let rows = block.start..block.end;
+    match (left.values, right.values) {
+        (Values::Int32(left), Values::Int32(right)) => {
+            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
+        }
+        (Values::Int64(left), Values::Int64(right)) => {
+            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
+        }
+        (Values::Float(left), Values::Float(right)) => {
+            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
+        }
+        (Values::Double(left), Values::Double(right)) => {
+            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
+        }
+        _ => compare_widened(left, comparison, right, block, mask, negate),
+    }
+    true
+}
+
+/// Of one type.
+fn compare_slices<T: Copy + PartialOrd>(
+    left: &[T],
+    right: &[T],
+    comparison: Comparison,
+    mask: &mut [u64],
+    negate: u64,
+) {
+    match comparison {
+        Comparison::Less => narrow_pairs(left, right, mask, negate, |left, right| left < right),
+        Comparison::LessEqual => narrow_pairs(left, right, mask, negate, |left, right| left <= right),
+        Comparison::Greater => narrow_pairs(left, right, mask, negate, |left, right| left > right),
+        Comparison::GreaterEqual => narrow_pairs(left, right, mask, negate, |left, right| left >= right),
+        Comparison::Equal => narrow_pairs(left, right, mask, negate, |left, right| left == right),
+        Comparison::NotEqual => narrow_pairs(left, right, mask, negate, |left, right| left != right),
+    }
+}
+
+/// Of two types of numbers: integers as 64 bits, otherwise doubles.
+fn compare_widened(
+    left: ColumnView<'_>,
+    comparison: Comparison,
+    right: ColumnView<'_>,
+    block: Block,
+    mask: &mut [u64],
+    negate: u64,
+) {
+    if is_integer(left.values) && is_integer(right.values) {
         compare_words(
             block,
             mask,
@@ -408,7 +456,6 @@ fn narrow_columns(
             },
         );
     }
-    true
 }
 
 fn is_integer(values: Values<'_>) -> bool {
@@ -462,15 +509,7 @@ fn compare_words<T: Copy + Default + PartialOrd>(
         let rows = start..block.end.min(start + 64);
         load_left(rows.clone(), &mut left);
         load_right(rows, &mut right);
-        let holds = match comparison {
-            Comparison::Less => compare_word(&left, &right, |left, right| left < right),
-            Comparison::LessEqual => compare_word(&left, &right, |left, right| left <= right),
-            Comparison::Greater => compare_word(&left, &right, |left, right| left > right),
-            Comparison::GreaterEqual => compare_word(&left, &right, |left, right| left >= right),
-            Comparison::Equal => compare_word(&left, &right, |left, right| left == right),
-            Comparison::NotEqual => compare_word(&left, &right, |left, right| left != right),
-        };
-        *word &= holds ^ negate;
+        compare_slices(&left, &right, comparison, std::slice::from_mut(word), negate);
     }
 }
 

@@ -100,6 +100,27 @@ fn test_block<T: Copy>(block: &[T; 64], test: &impl Fn(T) -> bool) -> u64 {
     pack(&passes)
 }
 
+/// Keeps the bits of rows whose pair of values passes.
+#[inline]
+pub(super) fn narrow_pairs<T: Copy>(
+    left: &[T],
+    right: &[T],
+    mask: &mut [u64],
+    negate: u64,
+    test: impl Fn(T, T) -> bool,
+) {
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<64>(), right.as_chunks::<64>());
+    for (word, (left, right)) in mask.iter_mut().zip(left.iter().zip(right)) {
+        if *word != 0 {
+            *word &= compare_word(left, right, &test) ^ negate;
+        }
+    }
+    if let Some(word) = mask.get_mut(left.len()) {
+        let pairs = left_rest.iter().zip(right_rest).enumerate();
+        *word &= pairs.fold(0, |bits, (row, (left, right))| bits | u64::from(test(*left, *right)) << row) ^ negate;
+    }
+}
+
 /// Which of 64 pairs pass.
 #[inline]
 pub(super) fn compare_word<T: Copy>(left: &[T; 64], right: &[T; 64], test: impl Fn(T, T) -> bool) -> u64 {
@@ -112,7 +133,7 @@ pub(super) fn compare_word<T: Copy>(left: &[T; 64], right: &[T; 64], test: impl 
 
 /// 64 bytes, each 0 or 1, to 64 bits.
 #[inline]
-fn pack(passes: &[u8; 64]) -> u64 {
+pub(super) fn pack(passes: &[u8; 64]) -> u64 {
     // Multiplied so, bit 0 of byte i lands in bit i of the highest byte, and no two meet elsewhere.
     const GATHER: u64 = 0x0102_0408_1020_4080;
     let (groups, _) = passes.as_chunks::<8>();

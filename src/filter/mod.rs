@@ -17,6 +17,7 @@ mod planner;
 mod predicate;
 mod sets;
 mod syntax;
+mod texts;
 mod time;
 mod typing;
 

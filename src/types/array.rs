@@ -37,6 +37,11 @@ impl<'a> ArrayRow<'a> {
         }
     }
 
+    /// Bytes of an element; `None` for strings.
+    pub fn width(element_type: DataType) -> Option<usize> {
+        width(element_type)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
