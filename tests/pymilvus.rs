@@ -1,4 +1,4 @@
-//! Runs `tests/python` with the real pymilvus against the real binary, in a virtual environment made below `target/`.
+//! Runs `tests/python` with the real pymilvus against the real binary, in virtual environments made below `target/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,47 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The virtual environment's Python; made once, again when the requirements change.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("venv");
-        let requirements = root().join("tests/python/requirements.txt");
-        let wanted = fs::read_to_string(&requirements).expect("the requirements are there");
-        let marker = venv.join("installed.txt");
-        if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
-            let _ = fs::remove_dir_all(&venv);
-            run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-            run(Command::new(venv.join("bin/python"))
-                .args(["-m", "pip", "install", "--quiet", "-r"])
-                .arg(&requirements));
-            fs::write(&marker, wanted).expect("the environment is writable");
-        }
-        venv.join("bin/python")
-    })
+/// A virtual environment.
+struct Environment {
+    name: &'static str,
+    requirements: &'static str,
+    python: OnceLock<PathBuf>,
+}
+
+/// The newest pymilvus, and everything else that the tests use.
+static NEWEST: Environment = Environment { name: "venv", requirements: "requirements.txt", python: OnceLock::new() };
+/// The newest pymilvus of the series before.
+static BEFORE: Environment =
+    Environment { name: "venv-2.6", requirements: "requirements-2.6.txt", python: OnceLock::new() };
+
+impl Environment {
+    /// Its Python; made once, again when the requirements change.
+    fn python(&self) -> &Path {
+        self.python.get_or_init(|| {
+            let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.name);
+            let requirements = root().join("tests/python").join(self.requirements);
+            let wanted = fs::read_to_string(&requirements).expect("the requirements are there");
+            let marker = venv.join("installed.txt");
+            if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
+                let _ = fs::remove_dir_all(&venv);
+                run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+                run(Command::new(venv.join("bin/python"))
+                    .args(["-m", "pip", "install", "--quiet", "-r"])
+                    .arg(&requirements));
+                fs::write(&marker, wanted).expect("the environment is writable");
+            }
+            venv.join("bin/python")
+        })
+    }
+
+    fn pytest(&self, arguments: &[&str]) {
+        run(Command::new(self.python())
+            .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"])
+            .args(arguments)
+            .env("SHOAL_BIN", env!("CARGO_BIN_EXE_shoal"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .current_dir(root().join("tests/python")));
+    }
 }
 
 fn run(command: &mut Command) {
@@ -35,12 +58,7 @@ fn run(command: &mut Command) {
 }
 
 fn pytest(file: &str) {
-    run(Command::new(python())
-        .args(["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"])
-        .arg(root().join("tests/python").join(file))
-        .env("SHOAL_BIN", env!("CARGO_BIN_EXE_shoal"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .current_dir(root()));
+    NEWEST.pytest(&[file]);
 }
 
 #[test]
@@ -91,6 +109,40 @@ fn vectors() {
 #[test]
 fn upserts() {
     pytest("test_upsert.py");
+}
+
+#[test]
+fn every_method() {
+    pytest("test_api.py");
+}
+
+#[test]
+fn orm() {
+    pytest("test_orm.py");
+}
+
+#[test]
+fn langchain() {
+    pytest("test_langchain.py");
+}
+
+/// What applications do, but for what is marked as being about the server or the newest client.
+#[test]
+fn the_same_with_pymilvus_2_6() {
+    BEFORE.pytest(&[
+        "-m",
+        "not once",
+        "test_api.py",
+        "test_collections.py",
+        "test_errors.py",
+        "test_fields.py",
+        "test_orm.py",
+        "test_query.py",
+        "test_quickstart.py",
+        "test_scalars.py",
+        "test_search.py",
+        "test_vectors.py",
+    ]);
 }
 
 #[test]

@@ -104,8 +104,10 @@ pub fn request(engine: &Engine, database: &str, request: &milvus::ManualCompacti
     let target_bytes = match request.target_size {
         0 => None,
         size => {
-            let bytes = u64::try_from(size).ok().and_then(|size| size.checked_mul(1 << 20));
-            Some(bytes.ok_or_else(|| Error::invalid(format_args!("invalid target_size of a compaction: {size} MB")))?)
+            let megabytes = u64::try_from(size)
+                .map_err(|_| Error::invalid(format_args!("invalid target_size of a compaction: {size} MB")))?;
+            // Clients send the largest number for "as large as can be".
+            Some(megabytes.saturating_mul(1 << 20).min(engine.config.index_file_size))
         }
     };
     let collection =

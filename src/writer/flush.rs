@@ -10,6 +10,7 @@ use super::lock;
 use super::operation::{Caller, error_reply};
 use super::state::{Collection, State};
 use crate::ipc::method::Method;
+use crate::proto::milvus::flush_response::SegmentsEntry;
 use crate::proto::{milvus, schema, status};
 use crate::types::{CollectionId, Error, FileId, Result, Timestamp};
 
@@ -116,8 +117,9 @@ fn flush_collections(engine: &Engine, database: &str, body: &[u8], files: &mut B
         let pending = rotate(collection);
         let sealed = collection.sealed.iter().map(|file| file.record.id.0).collect();
         let segments = pending.iter().map(|file| file.0).collect();
-        reply.coll_seg_i_ds.insert(name.clone(), schema::LongArray { data: segments });
-        reply.flush_coll_seg_i_ds.insert(name.clone(), schema::LongArray { data: sealed });
+        let entry = |data| SegmentsEntry { key: name.clone(), value: Some(schema::LongArray { data }) };
+        reply.coll_seg_i_ds.push(entry(segments));
+        reply.flush_coll_seg_i_ds.push(entry(sealed));
         reply.coll_seal_times.insert(name.clone(), (flush_timestamp.unix_ms() / 1000) as i64);
         reply.coll_flush_ts.insert(name, flush_timestamp.0);
         files.extend(pending);

@@ -397,7 +397,8 @@ impl Api {
         let request = milvus::FlushRequest { collection_names: vec![name.to_owned()], ..Default::default() };
         let answer: milvus::FlushResponse = self.call(Method::Flush, &request).expect("a flush");
         checked(answer.status).expect("flushed");
-        let segments = answer.coll_seg_i_ds.get(name).map(|ids| ids.data.clone()).unwrap_or_default();
+        let segments = answer.coll_seg_i_ds.iter().filter(|entry| entry.key == name);
+        let segments = segments.filter_map(|entry| entry.value.clone()).flat_map(|ids| ids.data).collect();
         let flush_ts = answer.coll_flush_ts.get(name).copied().unwrap_or(0);
         let state = milvus::GetFlushStateRequest {
             segment_i_ds: segments,

@@ -16,6 +16,10 @@ SHOAL = os.environ["SHOAL_BIN"]
 DEADLINE_S = 60
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "once: about the server more than about the client, or about what only the newest client asks for: not repeated with others")
+
+
 def wait_until(claim, what, deadline_s=DEADLINE_S):
     """Waits until claim() is true; its last value is returned."""
     end = time.monotonic() + deadline_s

@@ -108,6 +108,7 @@ def test_wrong_databases(shared, shared_server):
     refused("alter database with empty properties and delete keys, expected to set either properties or delete keys", shared.alter_database_properties, "default", properties={})
 
 
+@pytest.mark.once
 def test_there_are_64_databases_at_most(shared):
     made = [f"db{i}" for i in range(63)]
     for name in made:
@@ -167,6 +168,7 @@ def test_wrong_partitions(words):
     assert refused("collection not found[database=default][collection=none]", words.create_partition, "none", "p").code == 100
 
 
+@pytest.mark.once
 def test_there_are_1024_partitions_at_most(shared):
     shared.create_collection("many", dimension=DIM)
     for i in range(1023):
@@ -369,6 +371,7 @@ def test_load_fields_are_checked(words):
     assert count_of(words, "words") == 10
 
 
+@pytest.mark.once
 def test_load_maps_and_release_unmaps(shared, shared_server):
     schema = MilvusClient.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
@@ -397,6 +400,7 @@ def test_load_maps_and_release_unmaps(shared, shared_server):
     assert count_of(shared, "big") == 2000
 
 
+@pytest.mark.once
 def test_listing_collections_maps_none(servers):
     server = servers("lists", "--searchers", "2").start()
     client = MilvusClient(server.uri)

@@ -43,6 +43,8 @@ for round in range(rounds):
     print("found", found[0]["id"], flush=True)
 """
 
+pytestmark = pytest.mark.once
+
 
 def test_the_faqs_scene_two_inserters_and_a_searcher_at_once(server, client):
     rounds = 50

@@ -177,5 +177,6 @@ def test_an_iterator_older_than_the_horizon_is_refused_not_answered_wrong(server
     client.close()
 
 
+@pytest.mark.once
 def test_what_a_query_does_not_do_yet_is_named(things):
     refused("not supported", things.query, "things", filter="id > 0", limit=3, order_by_fields=[{"field": "size", "order": "asc"}])

@@ -120,6 +120,7 @@ def test_one_large_group_hides_no_other(client):
     assert [hit["entity"]["shop"] for hit in found] == ["large", "large", "shop0", "shop0", "shop1", "shop1", "shop2", "shop2"]
 
 
+@pytest.mark.once
 def test_groups_that_milvus_refuses(goods):
     assert refused("groupBy field not found in schema: field not found[field=nowhere]", _without_dynamic(goods).search, "strict", data=[[0.0] * DIM], limit=1, group_by_field="nowhere").code == 1700
     refused("unsupported data type DOUBLE for group by operator", search, goods, group_by_field="price")
@@ -303,6 +304,7 @@ def test_pages_of_iterators_are_checked_by_the_server(goods):
         assert text in raw_search(goods, *wrong).status.reason, wrong
 
 
+@pytest.mark.once
 def test_the_first_generation_of_iterators_pages_by_ranges(goods):
     from pymilvus.client.iterator import search_iterator
 

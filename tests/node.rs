@@ -1,0 +1,55 @@
+//! The basic round trip of Milvus' Node SDK, against the real binary.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node")
+}
+
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// The SDK, installed once below `target/`, again when its version changes.
+fn installed() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node");
+    let wanted = fs::read_to_string(folder().join("package.json")).expect("package.json is there");
+    let marker = target.join("installed.json");
+    if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
+        let _ = fs::remove_dir_all(&target);
+        fs::create_dir_all(&target).expect("target/ is writable");
+        fs::write(target.join("package.json"), &wanted).expect("target/ is writable");
+        let install = ["install", "--no-audit", "--no-fund", "--silent"];
+        let status = Command::new("npm").args(install).current_dir(&target).status().expect("npm starts");
+        assert!(status.success(), "npm install: {status}");
+        fs::write(&marker, &wanted).expect("target/ is writable");
+    }
+    // Node looks for modules beside the script.
+    fs::copy(folder().join("round_trip.mjs"), target.join("round_trip.mjs")).expect("target/ is writable");
+    target
+}
+
+#[test]
+fn the_node_sdk_does_its_round_trip() {
+    if let Some(missing) = ["node", "npm"].into_iter().find(|program| !is_installed(program)) {
+        println!("skipped: {missing} is not installed, so the Node SDK cannot be tried");
+        return;
+    }
+    let target = installed();
+    let server = common::Server::start(&["--searchers", "2"]);
+    let output = Command::new("node")
+        .args(["round_trip.mjs", &server.address])
+        .current_dir(&target)
+        .output()
+        .expect("node starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("the round trip is done"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
