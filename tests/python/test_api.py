@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import pathlib
 
 import grpc
 import pymilvus
@@ -273,6 +274,15 @@ def test_struct_fields_and_functions_cannot_be_added(shared):
         field = MilvusClient.create_field_schema("sparse", DataType.SPARSE_FLOAT_VECTOR)
         with pytest.raises(MilvusException, match="not supported yet by ShoalDB"):
             shared.add_function_field("words", field, bm25(), indexes)
+
+
+def test_every_method_of_the_service_is_listed_in_the_documentation():
+    from pymilvus.grpc_gen import milvus_pb2
+
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
+    listed = {line.split("|")[1].strip() for line in text.split("## Methods")[1].split("\n## ")[0].splitlines() if line.startswith("| ")}
+    service = {method.name for method in milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods}
+    assert service <= listed, sorted(service - listed)
 
 
 def test_async_calls_run_side_by_side(shared, shared_server):
