@@ -142,3 +142,27 @@ pub fn vector_element(data_type: DataType) -> Option<VectorElement> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_queries_are_those_at_the_places() {
+        let dense = Queries::dense(2, Metric::L2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(dense.count(), 3);
+        assert_eq!(dense.subset([2, 0]).values, vec![4.0, 5.0, 0.0, 1.0].into());
+        let bits = Queries { dim: 16, metric: Metric::Jaccard, values: vec![0u8, 1, 2, 3, 4, 5].into() };
+        assert_eq!(bits.count(), 3);
+        assert_eq!(bits.subset(1..3).values, vec![2u8, 3, 4, 5].into());
+        assert_eq!((bits.subset([]).count(), bits.dense_values()), (0, &[][..]));
+    }
+
+    #[test]
+    fn values_that_are_no_whole_vectors_are_noticed() {
+        assert_eq!(QueryValues::from(vec![0.0f32; 5]).count(2), (2, false));
+        assert_eq!(QueryValues::from(vec![0u8; 6]).count(16), (3, true));
+        assert_eq!(QueryValues::from(vec![0u8; 1]).count(7), (0, false));
+        assert_eq!(QueryValues::from(Vec::<f32>::new()).count(0), (0, true));
+    }
+}

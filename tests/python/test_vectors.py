@@ -238,6 +238,19 @@ def test_jaccard_and_hamming_of_empty_and_equal_vectors(client):
         assert client.search(metric.lower(), [b"\xff" * 3], limit=1)[0][0] == {"pk": 1, "distance": 0.0, "entity": {}}
 
 
+def test_what_binary_vectors_cannot_do_is_refused(client):
+    create(client, "bits", {"v": DataType.BINARY_VECTOR})
+    client.insert("bits", [{"pk": 1, "v": b"abc"}])
+    with pytest.raises(MilvusException, match="not support search_group_by operation based on binary vector column"):
+        client.search("bits", [b"abc"], limit=1, group_by_field="pk")
+    with pytest.raises(MilvusException, match="HNSW"):
+        indexes = client.prepare_index_params()
+        indexes.add_index("v", index_type="HNSW", metric_type="HAMMING", params={"M": 16, "efConstruction": 100})
+        client.release_collection("bits")
+        client.drop_index("bits", "v")
+        client.create_index("bits", indexes)
+
+
 def test_ten_vector_fields_have_metrics_of_their_own_and_eleven_are_refused(client):
     ten = {f"v{index}": EVERY[index % 5] for index in range(10)}
     metrics = {"v0": "L2", "v1": "IP", "v2": "L2", "v3": "COSINE", "v4": "JACCARD", "v5": "IP", "v9": "HAMMING"}
