@@ -146,6 +146,11 @@ fn the_same_with_pymilvus_2_6() {
 }
 
 #[test]
+fn index_types() {
+    pytest("test_index_types.py");
+}
+
+#[test]
 fn every_python_file_has_its_test_here() {
     let this = fs::read_to_string(root().join("tests/pymilvus.rs")).expect("this file");
     for entry in fs::read_dir(root().join("tests/python")).expect("the folder is there") {
