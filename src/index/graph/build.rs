@@ -246,7 +246,7 @@ impl<'a> Builder<'a> {
                 candidates.clear();
                 candidates.extend_from_slice(old[vertex as usize].all());
                 scratch.query.place_vertex(&self.shape, vectors.codes(vertex), row.scale, row.squared_norm);
-                graph.walk(Reach { ef, spare: 0 }, scratch, |candidate| candidates.push(candidate));
+                graph.walk(Reach { ef, spare: 0 }, scratch, &mut |candidate| candidates.push(candidate));
                 *found = prune(vectors, vertex, candidates, self.parameters.alpha);
             }
         };

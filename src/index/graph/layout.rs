@@ -268,3 +268,12 @@ fn word_at(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
 fn long_at(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
     header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
+
+/// Makes a changed header pass its checksum, so that what is behind that is tested.
+#[cfg(test)]
+pub(super) fn fix_header_checksum(image: &mut [u8]) {
+    if let Some(header) = image.first_chunk_mut::<HEADER_BYTES>() {
+        let of_header = checksum(CrcAlgorithm::Crc64Nvme, &header[..HEADER_BYTES - 8]);
+        header[HEADER_BYTES - 8..].copy_from_slice(&of_header.to_le_bytes());
+    }
+}

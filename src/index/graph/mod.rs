@@ -7,6 +7,8 @@
 mod build;
 mod encode;
 mod error;
+mod filtered;
+mod iterate;
 mod layout;
 mod partition;
 pub(super) mod pool;
@@ -17,6 +19,7 @@ pub(super) mod workers;
 
 pub use build::{BuildParameters, Builder, Progress, Stage};
 pub use error::GraphError;
+pub use iterate::Iteration;
 pub use layout::Graph;
 pub use search::{Scratch, SearchParameters};
 

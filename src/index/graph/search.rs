@@ -6,6 +6,7 @@
 //! computed from the vectors themselves, if they are at hand.
 
 use super::GraphError;
+use super::filtered::Plan;
 use super::layout::{Block, Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
@@ -17,11 +18,11 @@ use crate::types::{Bitmap, Metric};
 const QUERY_MAX: f32 = 8191.0;
 /// Candidates whose vectors are looked at although they are not visited: a fifth of a visit's cost, and near the end of a
 /// search most of what can still be found (`shoal-bench ann` on 784 dimensions: a tenth more queries per second at equal recall).
-const SPARE: usize = 20;
+pub(super) const SPARE: usize = 20;
 /// Standard deviations of the error of an 8-bit distance by which a row may be misplaced before its exact distance is computed.
 const RERANK_DEVIATIONS: f32 = 3.0;
-/// Queries are told apart in the visited array by a byte.
-const STAMP_MAX: u8 = u8::MAX;
+/// Queries are told apart by a byte per row, two values each: seen and wanted, visited.
+const STAMP_MAX: u8 = u8::MAX - 1;
 
 /// What a search is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,8 @@ pub struct Scratch {
     stamps: Vec<u8>,
     stamp: u8,
     pool: Pool,
+    /// Wanted by a filter.
+    pub(super) seen: Pool,
     pub(super) query: PlacedQuery,
     nearest: Vec<Candidate>,
     rows: Vec<u32>,
@@ -53,7 +56,29 @@ pub struct Scratch {
     /// Vertices that the last search visited.
     pub visited_count: usize,
     /// The coarsest vector that the last search visited.
-    scale_max: f32,
+    pub(super) scale_max: f32,
+}
+
+/// What a walk tells of what it meets.
+pub(super) trait Visitor {
+    /// A vertex was visited; its distance is that of its 8-bit codes.
+    fn visit(&mut self, found: Candidate);
+
+    /// Vertices with estimates from here on need not be seen.
+    fn bound(&self) -> f32 {
+        f32::NEG_INFINITY
+    }
+
+    /// The distance of a vertex that was not visited was estimated; whether it shall not be seen again.
+    fn see(&mut self, _found: Candidate) -> bool {
+        false
+    }
+}
+
+impl<F: FnMut(Candidate)> Visitor for F {
+    fn visit(&mut self, found: Candidate) {
+        self(found);
+    }
 }
 
 /// How far a walk goes.
@@ -107,9 +132,16 @@ impl PlacedQuery {
 
     /// The squared distance of the query and a vertex, by the vertex's 8-bit codes.
     #[inline]
-    fn distance(&self, kernels: CodeKernels, block: &Block<'_>) -> f32 {
+    pub fn distance(&self, kernels: CodeKernels, block: &Block<'_>) -> f32 {
         let product = kernels.dot_query(block.vector, &self.words) as f32 * (self.word_scale * block.scale);
         (self.squared_norm + block.squared_norm) - 2.0 * product
+    }
+
+    /// Estimates the distances of the neighbours of a vertex, whose own is `base`; the bits tell which are below `bound`.
+    #[inline]
+    pub fn estimate(&self, kernels: CodeKernels, block: &Block<'_>, base: f32, bound: f32, out: &mut [f32; 32]) -> u32 {
+        let TableScale { scale, offset } = self.table_scale;
+        kernels.estimate(block.neighbours, QueryTable { entries: &self.table, scale, offset, base }, bound, out)
     }
 
     /// The standard deviation of the error of [`PlacedQuery::distance`]: rounding to codes errs evenly up to half a step.
@@ -143,6 +175,42 @@ impl Graph<'_> {
         top: &mut TopK,
     ) -> Result<(), GraphError> {
         let SearchParameters { k, ef, filter, source, file_index } = parameters;
+        self.check(query, filter, source)?;
+        let space = Space { shape: &self.shape, signs: self.signs, centre: self.centre };
+        scratch.query.place(&space, query);
+        let mut nearest = std::mem::take(&mut scratch.nearest);
+        nearest.clear();
+        match filter {
+            None => {
+                self.walk(Reach { ef: ef.max(k), spare: SPARE }, scratch, &mut |found| nearest.push(found));
+                let pool = std::mem::take(&mut scratch.pool);
+                self.look_at(scratch, pool.rest(), &mut nearest);
+                scratch.pool = pool;
+            }
+            Some(filter) => {
+                let matching = filter.count_ones();
+                let plan = self.plan(ef.max(k), matching);
+                self.collect_wanted(k, plan, filter, scratch, &mut nearest);
+                if nearest.len() < k.min(matching) && plan != Plan::Scan {
+                    // The wanted rows lie elsewhere.
+                    nearest.clear();
+                    self.collect_wanted(k, Plan::Scan, filter, scratch, &mut nearest);
+                }
+            }
+        }
+        keep_nearest(&mut nearest, k, if source.is_some() { scratch.margin() } else { 0.0 });
+        self.offer(query, source, &nearest, file_index, scratch, top);
+        scratch.nearest = nearest;
+        Ok(())
+    }
+
+    /// Whether query, filter and column fit the graph.
+    pub(super) fn check(
+        &self,
+        query: &[f32],
+        filter: Option<&Bitmap>,
+        source: Option<&[u8]>,
+    ) -> Result<(), GraphError> {
         if query.len() != self.shape.dim {
             return Err(GraphError::Mismatch("the query has another dimension"));
         }
@@ -152,40 +220,17 @@ impl Graph<'_> {
         if source.is_some_and(|source| source.len() / (self.shape.dim * 4) < self.shape.row_count) {
             return Err(GraphError::Mismatch("the vector column has fewer rows"));
         }
-        let space = Space { shape: &self.shape, signs: self.signs, centre: self.centre };
-        scratch.query.place(&space, query);
-        let mut nearest = std::mem::take(&mut scratch.nearest);
-        nearest.clear();
-        let is_wanted = |id: u32| filter.is_none_or(|filter| filter.get(id as usize));
-        self.walk(Reach { ef: ef.max(k), spare: SPARE }, scratch, |found| {
-            if is_wanted(found.id) {
-                nearest.push(found);
-            }
-        });
-        self.look_at_rest(scratch, is_wanted, &mut nearest);
-        let margin = scratch.query.error(scratch.scale_max) * RERANK_DEVIATIONS;
-        keep_nearest(&mut nearest, k, if source.is_some() { margin } else { 0.0 });
-        match source {
-            Some(source) => self.offer_exact(query, source, &nearest, file_index, scratch, top),
-            None => {
-                for found in &nearest {
-                    let distance = self.user_distance(found.distance);
-                    top.push(Hit { file_index, row: found.id, distance });
-                }
-            }
-        }
-        scratch.nearest = nearest;
         Ok(())
     }
 
-    /// Computes the 8-bit distances of what is left in the pool.
-    fn look_at_rest(&self, scratch: &mut Scratch, is_wanted: impl Fn(u32) -> bool, nearest: &mut Vec<Candidate>) {
+    /// Computes the 8-bit distances of vertices that were not visited.
+    pub(super) fn look_at(&self, scratch: &mut Scratch, ids: impl Iterator<Item = u32>, nearest: &mut Vec<Candidate>) {
         let kernels = CodeKernels::get();
-        let Scratch { stamps, stamp, pool, query, rows, .. } = scratch;
+        let Scratch { stamps, stamp, query, rows, .. } = scratch;
         rows.clear();
-        for id in pool.rest() {
+        for id in ids {
             let was_visited = std::mem::replace(&mut stamps[id as usize], *stamp) == *stamp;
-            if let Some(block) = self.block(id).filter(|_| !was_visited && is_wanted(id)) {
+            if let Some(block) = self.block(id).filter(|_| !was_visited) {
                 kernels.prefetch(block.vector);
                 rows.push(id);
             }
@@ -197,11 +242,13 @@ impl Graph<'_> {
         }
     }
 
-    /// Visits vertices around the placed query; `visit` gets each with its 8-bit distance.
-    pub(super) fn walk(&self, reach: Reach, scratch: &mut Scratch, mut visit: impl FnMut(Candidate)) {
+    /// Visits vertices around the placed query.
+    pub(super) fn walk(&self, reach: Reach, scratch: &mut Scratch, visitor: &mut impl Visitor) {
         let kernels = CodeKernels::get();
         scratch.begin(self.shape.row_count, reach);
         let Scratch { stamps, stamp, pool, query, visited_count, scale_max, .. } = scratch;
+        // More rows than these are other graphs'.
+        let stamps = &mut stamps[..self.shape.row_count];
         pool.insert(f32::INFINITY, self.shape.entry);
         let mut estimates = [0.0; 32];
         while let Some(id) = pool.take_nearest() {
@@ -214,23 +261,20 @@ impl Graph<'_> {
             self.prefetch(kernels, pool.nearest());
             *scale_max = scale_max.max(block.scale);
             let distance = query.distance(kernels, &block);
-            let table = QueryTable {
-                entries: &query.table,
-                scale: query.table_scale.scale,
-                offset: query.table_scale.offset,
-                base: distance,
-            };
-            let mut below = kernels.estimate(block.neighbours, table, pool.bound(), &mut estimates);
+            let bound = pool.bound().max(visitor.bound());
+            let mut below = query.estimate(kernels, &block, distance, bound, &mut estimates);
             while below != 0 {
                 let index = below.trailing_zeros() as usize;
                 below &= below - 1;
-                let id = u32::from_le_bytes(block.ids[index]);
-                if stamps.get(id as usize).is_some_and(|of_id| of_id != stamp) {
-                    pool.insert(estimates[index], id);
+                let (distance, id) = (estimates[index], u32::from_le_bytes(block.ids[index]));
+                let Some(of_id) = stamps.get_mut(id as usize).filter(|of_id| **of_id != *stamp) else { continue };
+                pool.insert(distance, id);
+                if *of_id != *stamp - 1 && distance < visitor.bound() && visitor.see(Candidate { distance, id }) {
+                    *of_id = *stamp - 1;
                 }
             }
             self.prefetch(kernels, pool.nearest());
-            visit(Candidate { distance, id });
+            visitor.visit(Candidate { distance, id });
         }
     }
 
@@ -245,15 +289,24 @@ impl Graph<'_> {
         }
     }
 
-    fn offer_exact(
+    /// Offers candidates to `top`: with exact distances, or with those they have when the column is not at hand.
+    pub(super) fn offer(
         &self,
         query: &[f32],
-        source: &[u8],
+        source: Option<&[u8]>,
         nearest: &[Candidate],
         file_index: u32,
         scratch: &mut Scratch,
         top: &mut TopK,
     ) {
+        let Some(source) = source else {
+            // The lift of a row hides the query's own norm in its distances.
+            let query_norm = if self.shape.metric == Metric::Ip { super::space::dot(query, query) } else { 0.0 };
+            for found in nearest {
+                top.push(Hit { file_index, row: found.id, distance: self.user_distance(found.distance, query_norm) });
+            }
+            return;
+        };
         let Scratch { rows, scores, norms, .. } = scratch;
         rows.clear();
         rows.extend(nearest.iter().map(|found| found.id));
@@ -287,12 +340,11 @@ impl Graph<'_> {
     }
 
     /// The metric's distance, smaller is nearer, from the Euclidean one in the space of the graph.
-    fn user_distance(&self, distance: f32) -> f32 {
+    fn user_distance(&self, distance: f32, query_norm: f32) -> f32 {
         match self.shape.metric {
             Metric::L2 | Metric::Hamming | Metric::Jaccard => distance.max(0.0),
             Metric::Cosine => distance * 0.5 - 1.0,
-            // Up to a constant of the query, which only the exact distances need.
-            Metric::Ip => (distance - self.shape.squared_norm_max) * 0.5,
+            Metric::Ip => (distance - self.shape.squared_norm_max - query_norm) * 0.5,
         }
     }
 }
@@ -303,13 +355,20 @@ impl Scratch {
         Scratch::default()
     }
 
+    /// How far an 8-bit distance of the last search may be off.
+    pub(super) fn margin(&self) -> f32 {
+        self.query.error(self.scale_max) * RERANK_DEVIATIONS
+    }
+
     fn begin(&mut self, row_count: usize, reach: Reach) {
-        if self.stamps.len() != row_count || self.stamp == STAMP_MAX {
-            self.stamps.clear();
-            self.stamps.resize(row_count, 0);
+        if self.stamp == STAMP_MAX {
+            self.stamps.fill(0);
             self.stamp = 0;
         }
-        self.stamp += 1;
+        if self.stamps.len() < row_count {
+            self.stamps.resize(row_count, 0);
+        }
+        self.stamp += 2;
         self.pool.begin(reach.ef, reach.spare);
         self.scale_max = 0.0;
         self.visited_count = 0;
@@ -317,7 +376,7 @@ impl Scratch {
 }
 
 /// Keeps the `count` nearest and those that are farther by no more than `margin`.
-fn keep_nearest(nearest: &mut Vec<Candidate>, count: usize, margin: f32) {
+pub(super) fn keep_nearest(nearest: &mut Vec<Candidate>, count: usize, margin: f32) {
     nearest.retain(|candidate| !candidate.distance.is_nan());
     if nearest.len() > count && count > 0 {
         let (_, last, _) = nearest.select_nth_unstable_by(count - 1, Candidate::order);

@@ -195,6 +195,157 @@ fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm(
     }
 }
 
+/// Every `step`-th row.
+fn one_in(step: usize, rows: usize) -> Bitmap {
+    let mut filter = Bitmap::zeros(rows);
+    (0..rows).step_by(step).for_each(|row| filter.set(row, true));
+    filter
+}
+
+#[test]
+fn recall_holds_whether_a_filter_wants_nearly_all_or_hardly_any_rows() {
+    for step in [2, 10, 100] {
+        let recall = recall(Metric::L2, Some(&one_in(step, ROWS)), true, 60);
+        assert!(recall >= 0.95, "1 in {step}: {recall}");
+    }
+}
+
+#[test]
+fn rows_that_are_wanted_far_from_the_query_are_found() {
+    let mut values = vectors(ROWS, DIM, 1);
+    values[..100 * DIM].iter_mut().for_each(|value| *value += 50.0);
+    let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let graph = Graph::open(&image).unwrap();
+    let mut filter = Bitmap::zeros(ROWS);
+    (0..100).for_each(|row| filter.set(row, true));
+    let query = &values[2000 * DIM..][..DIM];
+    let hits = found(&graph, query, 20, Some(&filter), Some(bytes_of(&values)));
+    assert_eq!(hits, exact(Metric::L2, DIM, &values, query, Some(&filter)));
+    // The graph is walked first even if it leads elsewhere.
+    let mut nearest = Vec::new();
+    let mut scratch = Scratch::new();
+    scratch.query.place(&space::Space { shape: &graph.shape, signs: graph.signs, centre: graph.centre }, query);
+    graph.collect_wanted(10, filtered::Plan::Walk(20), &filter, &mut scratch, &mut nearest);
+    assert!(nearest.iter().all(|found| found.id < 100));
+}
+
+#[test]
+fn an_iteration_hands_out_every_row_once_and_nearly_in_order() {
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let graph = Graph::open(&image).unwrap();
+    let query = &vectors(1, DIM, 2)[..];
+    for filter in [None, Some(one_in(3, ROWS)), Some(one_in(300, ROWS))] {
+        let source = Some(bytes_of(&values));
+        let parameters = SearchParameters { k: 10, ef: 100, filter: filter.as_ref(), source, file_index: 0 };
+        let mut rows = graph.iterate(query, parameters).unwrap();
+        let mut first = rows.next_nearest(10);
+        first.extend(rows.next_nearest(10));
+        let visited = rows.visited_count();
+        let mut truth = TopK::new(20);
+        let queries = Queries::dense(DIM, Metric::L2, query.to_vec());
+        let column = VectorColumn::of_f32(bytes_of(&values), DIM);
+        scan(&queries, column, 0..ROWS, filter.as_ref(), None, 0, std::slice::from_mut(&mut truth));
+        let truth = truth.into_sorted();
+        assert!(truth.iter().filter(|hit| first.contains(hit)).count() * 20 >= truth.len() * 19);
+        assert!(filter.is_some() || visited < ROWS / 4, "{visited}");
+        let mut seen: Vec<u32> = first.iter().map(|hit| hit.row).collect();
+        loop {
+            let hits = rows.next_nearest(97);
+            if hits.is_empty() {
+                break;
+            }
+            assert!(hits.is_sorted_by(|left, right| left.distance <= right.distance));
+            seen.extend(hits.iter().map(|hit| hit.row));
+        }
+        seen.sort_unstable();
+        let wanted = filter.unwrap_or(Bitmap::ones(ROWS));
+        assert_eq!(seen, wanted.iter_ones().map(|row| row as u32).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn inner_products_without_the_vectors_are_those_of_the_query() {
+    let values = vectors(500, DIM, 1);
+    let image = image(BuildParameters::new(Metric::Ip, DIM), &values);
+    let graph = Graph::open(&image).unwrap();
+    let query = &vectors(1, DIM, 2)[..];
+    for hit in found(&graph, query, 100, None, None) {
+        let row = &values[hit.row as usize * DIM..][..DIM];
+        let product: f32 = row.iter().zip(query).map(|(left, right)| left * right).sum();
+        assert!((hit.distance + product).abs() < 0.1, "{} {product}", hit.distance);
+    }
+}
+
+/// Opens bytes and, when they open, searches them in every way.
+fn search_in_every_way(bytes: &[u8]) -> bool {
+    let Ok(graph) = Graph::open(bytes) else { return false };
+    let _ = graph.verify();
+    let query = vec![0.5; graph.dim()];
+    let rows = graph.row_count();
+    let column = vec![1u8; rows * graph.dim() * 4];
+    for filter in [None, Some(one_in(2, rows))] {
+        for source in [None, Some(&column[..])] {
+            let parameters = SearchParameters { k: 5, ef: 20, filter: filter.as_ref(), source, file_index: 0 };
+            let mut top = TopK::new(5);
+            graph.search(&query, parameters, &mut Scratch::new(), &mut top).unwrap();
+            assert!(top.into_sorted().iter().all(|hit| (hit.row as usize) < rows));
+            let mut iteration = graph.iterate(&query, parameters).unwrap();
+            while !iteration.next_nearest(50).is_empty() {}
+        }
+    }
+    true
+}
+
+#[test]
+fn whatever_is_done_to_an_image_nothing_is_read_beyond_it() {
+    let values = vectors(90, 12, 1);
+    let whole = image(BuildParameters { rounds: 0, ..BuildParameters::new(Metric::L2, 12) }, &values);
+    let mut opened = 0;
+    for seed in 0..600u64 {
+        let mut random = (0..).map(|index| space::mix(seed << 20 | index));
+        let mut next = |below: usize| (random.next().unwrap_or(0) >> 8) as usize % below.max(1);
+        let mut bytes = whole.clone();
+        for _ in 0..=next(8) {
+            let limit = [120, ROTATION_OFFSET, bytes.len()][next(3)];
+            let at = next(limit);
+            match next(3) {
+                0 => bytes[at] ^= 1 << next(8),
+                1 => bytes[at] = next(256) as u8,
+                _ => bytes[at / 4 * 4..][..4].copy_from_slice(&(next(5000) as u32).to_le_bytes()),
+            }
+        }
+        if next(4) == 0 {
+            bytes.resize(next(2 * whole.len()), 0x55);
+        }
+        layout::fix_header_checksum(&mut bytes);
+        opened += usize::from(search_in_every_way(&bytes));
+    }
+    assert!(opened > 50, "only {opened} mutations opened");
+}
+
+#[test]
+fn a_header_of_any_shape_over_garbage_is_searched_without_harm() {
+    for seed in 0..150u64 {
+        let mut random = (0..).map(|index| space::mix(seed << 24 | index));
+        let mut next = |below: usize| (random.next().unwrap_or(0) >> 8) as usize % below;
+        let metric = [Metric::L2, Metric::Ip, Metric::Cosine][next(3)];
+        let (dim, row_count) = (1 + next(90), 1 + next(60));
+        let shape = layout::Shape {
+            metric,
+            row_count,
+            dim,
+            code_dim: (dim + 1).next_multiple_of(32) + 32 * next(3),
+            planes: 1 + next(4),
+            entry: next(row_count) as u32,
+            squared_norm_max: next(9) as f32,
+        };
+        let mut image: Vec<u8> = (0..shape.image_bytes().unwrap()).map(|_| next(256) as u8).collect();
+        layout::Parts::of(&shape, &mut image).unwrap().seal(&shape);
+        assert!(search_in_every_way(&image), "{shape:?}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn bytes_that_are_no_image_do_not_open(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {

@@ -1,0 +1,470 @@
+#!/usr/bin/env python3
+"""How many queries a second do other libraries answer at which recall, and how many does ShoalDB, in one run?
+
+    cargo build --release --bins
+    benches/peers/run.py --base train.npy --queries test.npy --metric l2 --json out.json --plot out.svg
+
+Makes a virtual environment (--venv), installs the libraries there, builds every index over the same vectors and lets them take
+turns: every setting of every index gets the same queries, which it has not seen, one by one, on one thread. ShoalDB is
+`shoal-bench ann`, a process that measures itself; the libraries are called from Python, and what such a call costs them
+at the least (a search of 64 rows) is a column of the table.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PACKAGES = ["numpy", "rabitqlib", "hnswlib", "faiss-cpu", "usearch", "scalable-vs", "pyvsag"]
+RECALLS = [0.90, 0.95, 0.99]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True, help=".npy, .fvecs, .bvecs or IDX, also packed with gzip")
+    parser.add_argument("--queries", help="without it, the last rows of the base, which are then in no index")
+    parser.add_argument("--metric", choices=["l2", "ip", "cosine"], default="l2")
+    parser.add_argument("--rows", type=int, help="how many rows of the base at most")
+    parser.add_argument("--query-count", type=int, default=10_000)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3, help="how often all of them take a turn")
+    parser.add_argument("--build-threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", help="names, separated by commas")
+    parser.add_argument("--index", default="RABITQ_GRAPH", help="ShoalDB's index: NAME,parameter=value,...")
+    parser.add_argument("--bench", default=str(ROOT / "target/release/shoal-bench"))
+    parser.add_argument("--venv", default=str(ROOT / "target/peers"))
+    parser.add_argument("--json")
+    parser.add_argument("--plot")
+    return parser.parse_args()
+
+
+def enter_environment(venv):
+    """Starts this program again in the environment, which is made when it is not there."""
+    if Path(sys.prefix).resolve() == Path(venv).resolve():
+        return
+    python = Path(venv) / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        for package in PACKAGES:
+            if subprocess.run([python, "-m", "pip", "install", "-q", package]).returncode:
+                print(f"{package} cannot be installed here and is left out", file=sys.stderr)
+    os.execv(python, [str(python), __file__, *sys.argv[1:]])
+
+
+def load(path):
+    import numpy as np
+
+    opened = gzip.open if path.endswith(".gz") else open
+    name = path.removesuffix(".gz")
+    with opened(path, "rb") as file:
+        if name.endswith(".npy"):
+            return np.ascontiguousarray(np.load(file), dtype=np.float32)
+        data = file.read()
+    for ending, dtype in ((".fvecs", np.float32), (".bvecs", np.uint8)):
+        if name.endswith(ending):
+            dim = int.from_bytes(data[:4], "little")
+            rows = np.frombuffer(data, np.uint8).reshape(-1, 4 + dim * np.dtype(dtype).itemsize)
+            return np.ascontiguousarray(rows[:, 4:]).view(dtype).astype(np.float32)
+    lengths = np.frombuffer(data, ">u4", count=data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(lengths[0], -1).astype(np.float32)
+
+
+def exact(base, queries, metric, k):
+    import numpy as np
+
+    if metric == "cosine":
+        base, queries = normalised(base), normalised(queries)
+    squares = (base * base).sum(axis=1) if metric == "l2" else 0
+    rows = []
+    for first in range(0, len(queries), 200):
+        distances = squares - (2 if metric == "l2" else 1) * (queries[first : first + 200] @ base.T)
+        nearest = np.argpartition(distances, k, axis=1)[:, :k]
+        rows.append(nearest)
+    return np.concatenate(rows)
+
+
+def normalised(vectors):
+    import numpy as np
+
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)
+
+
+class Peer:
+    """A library: `prepare` makes an array what it takes, `build` an index of it, `searcher` a function of one query."""
+
+    metrics = ("l2", "ip", "cosine")
+    settings = [10, 16, 24, 40, 64, 100, 160, 250, 400, 640]
+
+    def __init__(self, metric, k, threads):
+        self.metric, self.k, self.threads = metric, k, threads
+
+    def prepare(self, vectors):
+        return normalised(vectors) if self.metric == "cosine" else vectors
+
+    def index_bytes(self):
+        return None
+
+
+class Rabitqlib(Peer):
+    """SymphonyQG; inner products only of normalised vectors, as distances."""
+
+    metrics = ("l2", "cosine")
+
+    def prepare(self, vectors):
+        import numpy as np
+
+        vectors = super().prepare(vectors)
+        return np.pad(vectors, ((0, 0), (0, -vectors.shape[1] % 64)))
+
+    def build(self, vectors):
+        import rabitqlib
+
+        self.index = rabitqlib.SymqgIndex(vectors.shape[1], 32, "l2", 0)
+        self.index.build(vectors, 400, self.threads)
+
+    def index_bytes(self):
+        path = f"/tmp/peers-{os.getpid()}.qg"
+        try:
+            self.index.save(path)
+            return os.path.getsize(path)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    def searcher(self, setting):
+        def search(query):
+            first, second = self.index.search(query, self.k, setting, 1)[:2]
+            return first if first.dtype.kind in "iu" else second
+
+        return search
+
+
+class Hnswlib(Peer):
+    def build(self, vectors):
+        import hnswlib
+
+        self.index = hnswlib.Index(space={"cosine": "ip"}.get(self.metric, self.metric), dim=vectors.shape[1])
+        self.index.init_index(max_elements=len(vectors), M=16, ef_construction=200)
+        self.index.add_items(vectors, num_threads=self.threads)
+
+    def searcher(self, setting):
+        self.index.set_ef(setting)
+        return lambda query: self.index.knn_query(query, self.k, num_threads=1)[0]
+
+
+class Faiss(Peer):
+    def build(self, vectors):
+        import faiss
+
+        faiss.omp_set_num_threads(self.threads)
+        metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        self.index = faiss.IndexHNSWFlat(vectors.shape[1], 32, metric)
+        self.index.hnsw.efConstruction = 200
+        self.index.add(vectors)
+        faiss.omp_set_num_threads(1)
+
+    def searcher(self, setting):
+        self.index.hnsw.efSearch = setting
+        return lambda query: self.index.search(query, self.k)[1]
+
+
+class Usearch(Peer):
+    def build(self, vectors):
+        import numpy as np
+        from usearch.index import Index
+
+        metric = {"l2": "l2sq", "ip": "ip", "cosine": "cos"}[self.metric]
+        self.index = Index(ndim=vectors.shape[1], metric=metric, dtype="f32", connectivity=16, expansion_add=200)
+        self.index.add(np.arange(len(vectors)), vectors, threads=self.threads)
+
+    def searcher(self, setting):
+        self.index.expansion_search = setting
+        return lambda query: self.index.search(query[0], self.k, threads=1).keys
+
+
+class ScalableVs(Peer):
+    def build(self, vectors):
+        import svs
+
+        is_l2 = self.metric == "l2"
+        parameters = svs.VamanaBuildParameters(
+            graph_max_degree=32, window_size=200, alpha=1.2 if is_l2 else 0.95
+        )
+        metric = svs.DistanceType.L2 if is_l2 else svs.DistanceType.MIP
+        self.index = svs.Vamana.build(parameters, vectors, metric, num_threads=self.threads)
+        self.index.num_threads = 1
+
+    def searcher(self, setting):
+        self.index.search_window_size = setting
+        return lambda query: self.index.search(query, self.k)[0]
+
+
+class Vsag(Peer):
+    """HGraph: 8-bit codes, reordered by the vectors themselves."""
+
+    def build(self, vectors):
+        import numpy as np
+        import pyvsag
+
+        parameters = {
+            "dtype": "float32",
+            "metric_type": "l2" if self.metric == "l2" else "ip",
+            "dim": vectors.shape[1],
+            "index_param": {
+                "base_quantization_type": "sq8",
+                "precise_quantization_type": "fp32",
+                "use_reorder": True,
+                "max_degree": 32,
+                "ef_construction": 200,
+                "build_thread_count": self.threads,
+            },
+        }
+        self.index = pyvsag.Index("hgraph", json.dumps(parameters))
+        self.index.build(
+            vectors=vectors, ids=np.arange(len(vectors)), num_elements=len(vectors), dim=vectors.shape[1]
+        )
+
+    def searcher(self, setting):
+        parameters = json.dumps({"hgraph": {"ef_search": setting}})
+        return lambda query: self.index.knn_search(vector=query[0], k=self.k, parameters=parameters)[0]
+
+
+PEERS = {
+    "rabitqlib": Rabitqlib,
+    "hnswlib": Hnswlib,
+    "faiss": Faiss,
+    "usearch": Usearch,
+    "scalable-vs": ScalableVs,
+    "pyvsag": Vsag,
+}
+
+
+class Library:
+    """A peer over the vectors of this run."""
+
+    def __init__(self, name, options, base, queries, truth):
+        import numpy as np
+
+        self.name, self.truth, self.k = name, truth, options.k
+        self.peer = PEERS[name](options.metric, options.k, options.build_threads)
+        self.settings = [setting for setting in self.peer.settings if setting >= options.k]
+        if options.metric not in self.peer.metrics:
+            raise ValueError(f"has no {options.metric}")
+        self.queries = np.ascontiguousarray(self.peer.prepare(queries))
+        base = np.ascontiguousarray(self.peer.prepare(base))
+        self.call_us = self.call_cost(options, base[:64])
+        started = time.perf_counter()
+        self.peer.build(base)
+        self.build_seconds = time.perf_counter() - started
+        size = self.peer.index_bytes()
+        self.bytes_per_vector = size / len(base) if size else None
+
+    def call_cost(self, options, few):
+        """Microseconds of a search of 64 rows for one."""
+        small = PEERS[self.name](options.metric, 1, 1)
+        small.build(few)
+        search = small.searcher(1)
+        times = []
+        for query in range(min(1000, len(self.queries))):
+            started = time.perf_counter()
+            search(self.queries[query : query + 1])
+            times.append(time.perf_counter() - started)
+        return sorted(times)[len(times) // 2] * 1e6
+
+    def measure(self, setting, first, count):
+        import numpy as np
+
+        search = self.peer.searcher(setting)
+        found, seconds = [], 0.0
+        for query in range(first, first + count):
+            vector = self.queries[query : query + 1]
+            started = time.perf_counter()
+            rows = search(vector)
+            seconds += time.perf_counter() - started
+            found.append(np.asarray(rows).ravel()[: self.k])
+        hits = sum(len(np.intersect1d(rows, self.truth[first + at])) for at, rows in enumerate(found))
+        return hits / (count * self.k), count / seconds
+
+
+class ShoalDb:
+    """`shoal-bench ann`, asked line by line."""
+
+    name, call_us = "ShoalDB", 0.0
+    settings = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
+
+    def __init__(self, options, base, queries, truth, directory):
+        import numpy as np
+
+        files = {"base": base, "queries": queries, "truth": truth.astype(np.int32)}
+        for name, array in files.items():
+            np.save(Path(directory) / f"{name}.npy", array)
+        command = [options.bench, "ann", "--interactive", "--metric", options.metric, "--k", str(options.k)]
+        command += ["--index", options.index, "--build-threads", str(options.build_threads)]
+        command += ["--query-count", str(len(queries))]
+        for name in files:
+            command += [f"--{name}", str(Path(directory) / f"{name}.npy")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        built = self.answer()
+        self.build_seconds, self.bytes_per_vector = built["build_seconds"], built["index_bytes_per_vector"]
+        self.settings = [setting for setting in self.settings if setting >= options.k]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("shoal-bench ended; its message is above")
+        return json.loads(line)
+
+    def measure(self, setting, first, count):
+        self.process.stdin.write(f"{setting} {first} {count}\n")
+        self.process.stdin.flush()
+        point = self.answer()
+        return point["recall"], point["qps"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def at_recall(points, recall):
+    """Queries per second at a recall, between the points around it."""
+    points = sorted(points)
+    for (low, low_rate), (high, high_rate) in zip(points, points[1:]):
+        if low <= recall <= high and high > low:
+            return low_rate + (high_rate - low_rate) * (recall - low) / (high - low)
+    return points[0][1] if points and points[0][0] >= recall else None
+
+
+def median(values):
+    values = sorted(value for value in values if value is not None)
+    return values[len(values) // 2] if values else None
+
+
+def take_turns(subjects, options, query_count):
+    """Points of each subject by round; settings have queries of their own."""
+    slots = options.rounds * max(len(subject.settings) for subject in subjects)
+    each = query_count // slots
+    if each < 50:
+        sys.exit(f"{query_count} queries are too few for {slots} settings: use --rounds or more queries")
+    rounds = {subject.name: [] for subject in subjects}
+    for turn in range(options.rounds):
+        points = {subject.name: [] for subject in subjects}
+        for place in range(slots // options.rounds):
+            first = (turn * (slots // options.rounds) + place) * each
+            for subject in subjects:
+                if place < len(subject.settings):
+                    points[subject.name].append(subject.measure(subject.settings[place], first, each))
+        for name, measured in points.items():
+            rounds[name].append(measured)
+        print(f"round {turn + 1} of {options.rounds} is done", file=sys.stderr)
+    return rounds
+
+
+def table(subjects, rounds):
+    best = {recall: 0.0 for recall in RECALLS}
+    rates = {}
+    for subject in subjects:
+        rates[subject.name] = {recall: median([at_recall(points, recall) for points in rounds[subject.name]]) for recall in RECALLS}
+        if subject.name != ShoalDb.name:
+            for recall in RECALLS:
+                best[recall] = max(best[recall], rates[subject.name][recall] or 0.0)
+    head = "".join(f" | QPS at {recall:.2f} | of best peer" for recall in RECALLS)
+    print(f"| index{head} | build s | bytes per vector | least us per call |")
+    print("|---" * (2 + 2 * len(RECALLS) + 2) + "|")
+    for subject in subjects:
+        cells = ""
+        for recall in RECALLS:
+            rate = rates[subject.name][recall]
+            share = f"{rate / best[recall]:.2f}" if rate and best[recall] else "-"
+            cells += f" | {f'{rate:,.0f}' if rate else 'not reached'} | {share}"
+        size = f"{subject.bytes_per_vector:,.0f}" if subject.bytes_per_vector else "-"
+        print(f"| {subject.name}{cells} | {subject.build_seconds:.1f} | {size} | {subject.call_us:.1f} |")
+    return rates
+
+
+def plot(path, title, rounds):
+    """Missing recall on a logarithmic scale against queries per second."""
+    width, height, left, top, bottom = 720, 440, 80, 40, 50
+    every = [point for turns in rounds.values() for points in turns for point in points if point[0] >= 0.8]
+    if not every:
+        return
+    low, high = (round_(math.log10(limit(rate for _, rate in every))) for round_, limit in ((math.floor, min), (math.ceil, max)))
+    high = max(high, low + 1)
+
+    def x(recall):
+        missing = math.log(max(1 - recall, 0.0005))
+        return left + (width - left - 20) * (math.log(0.2) - missing) / (math.log(0.2) - math.log(0.0005))
+
+    def y(rate):
+        return top + (height - top - bottom) * (1 - (math.log10(rate) - low) / (high - low))
+
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">']
+    lines.append(f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="24" font-size="15">{title}</text>')
+    for mark in (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999):
+        lines.append(f'<path d="M{x(mark):.1f} {top}V{height - bottom}" stroke="#ddd"/>')
+        lines.append(f'<text x="{x(mark):.1f}" y="{height - bottom + 18}" text-anchor="middle">{mark}</text>')
+    for rate in (step * 10**decade for decade in range(low, high + 1) for step in (1, 2, 5)):
+        if math.log10(rate) <= high:
+            lines.append(f'<path d="M{left} {y(rate):.1f}H{width - 20}" stroke="#ddd"/>')
+            lines.append(f'<text x="{left - 8}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate:g}</text>')
+    lines.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">recall (queries per second: left)</text>')
+    for index, (name, turns) in enumerate(rounds.items()):
+        colour = f"hsl({index * 53 % 360} 70% 42%)"
+        # The median of the rounds, setting by setting.
+        settings = [[median(value) for value in zip(*points)] for points in zip(*turns)]
+        shown = sorted(point for point in settings if point[0] >= 0.8)
+        course = "L".join(f"{x(recall):.1f} {y(rate):.1f}" for recall, rate in shown)
+        lines.append(f'<path d="M{course}" fill="none" stroke="{colour}" stroke-width="2"/>' if shown else "")
+        lines.append(f'<text x="{width - 28}" y="{top + 16 + index * 16}" text-anchor="end" fill="{colour}">{name}</text>')
+    Path(path).write_text("\n".join([*lines, "</svg>", ""]))
+
+
+def main():
+    options = arguments()
+    enter_environment(options.venv)
+    import tempfile
+
+    import numpy as np
+
+    base = load(options.base)
+    if options.queries:
+        queries = load(options.queries)[: options.query_count]
+    else:
+        count = min(options.query_count, len(base) // 2)
+        base, queries = base[:-count], base[-count:]
+    base = np.ascontiguousarray(base[: options.rows])
+    queries = np.ascontiguousarray(queries)
+    truth = exact(base, queries, options.metric, options.k)
+    names = options.only.split(",") if options.only else [ShoalDb.name, *PEERS]
+    subjects, shoal = [], None
+    with tempfile.TemporaryDirectory() as directory:
+        for name in names:
+            print(f"building {name}", file=sys.stderr)
+            try:
+                if name == ShoalDb.name:
+                    shoal = ShoalDb(options, base, queries, truth, directory)
+                    subjects.append(shoal)
+                else:
+                    subjects.append(Library(name, options, base, queries, truth))
+            except Exception as error:
+                print(f"{name} is left out: {error!r}")
+        rounds = take_turns(subjects, options, len(queries))
+        if shoal:
+            shoal.close()
+    title = f"{len(base)} x {base.shape[1]}, {options.metric}, recall@{options.k}, one thread"
+    print(f"\n{title}; {options.rounds} rounds, {len(queries)} queries\n")
+    rates = table(subjects, rounds)
+    if options.json:
+        built = {s.name: {"build_seconds": s.build_seconds, "bytes_per_vector": s.bytes_per_vector, "call_us": s.call_us} for s in subjects}
+        Path(options.json).write_text(json.dumps({"title": title, "built": built, "rounds": rounds, "rates": rates}, indent=1))
+    if options.plot:
+        plot(options.plot, title, rounds)
+
+
+if __name__ == "__main__":
+    main()
