@@ -27,6 +27,7 @@ pub mod storage;
 pub mod query;
 pub mod reader;
 
+pub mod builder;
 pub mod cli;
 pub mod gateway;
 pub mod searcher;

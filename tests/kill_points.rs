@@ -46,6 +46,8 @@ fn cases() -> Vec<Case> {
         match (pipeline, step) {
             // Searchers only: tests/fan_out.rs.
             ("board", _) => {}
+            // No index is built here: tests/builder.rs.
+            ("builder" | "index", _) => {}
             ("recover", _) => add(0, Moment::Start),
             ("checkpoint" | "cut", _) | ("log", "segment_started" | "segment_unlinked") => add(0, Moment::Drain),
             ("ddl", "catalog_published") => add(0, Moment::Load),

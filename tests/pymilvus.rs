@@ -151,6 +151,11 @@ fn index_types() {
 }
 
 #[test]
+fn indexes() {
+    pytest("test_indexes.py");
+}
+
+#[test]
 fn every_python_file_has_its_test_here() {
     let this = fs::read_to_string(root().join("tests/pymilvus.rs")).expect("this file");
     for entry in fs::read_dir(root().join("tests/python")).expect("the folder is there") {

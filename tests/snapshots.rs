@@ -113,6 +113,7 @@ fn child_that_searches_and_waits() {
         top_k: 1,
         grouping: None,
         range: None,
+        settings: shoaldb::index::spec::SearchSettings::default(),
         selection: everything(&snapshot),
     };
     let hits = search(&snapshot, &options).expect("hits");

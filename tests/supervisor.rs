@@ -56,7 +56,14 @@ fn main() -> ExitCode {
 fn serve(home: &Path) -> ExitCode {
     shoaldb::observe::init(shoaldb::config::LogFormat::Text, "supervisor");
     let load = || Options::read(&home.join("shoal.toml"))?.resolve();
-    let roles = Roles { writer: role, searcher: role, gateway: role, create_blocks: |_| Ok(()), remove_blocks: |_| {} };
+    let roles = Roles {
+        writer: role,
+        builder: role,
+        searcher: role,
+        gateway: role,
+        create_blocks: |_| Ok(()),
+        remove_blocks: |_| {},
+    };
     let outcome = load().and_then(|config| supervisor::run(&home.join("data"), config, roles, &load));
     outcome.unwrap_or_else(|error| {
         eprintln!("{error}");

@@ -10,10 +10,11 @@ use crate::config::{Instance, exit};
 use crate::format::RowSource;
 use crate::format::deletes::decode_checkpoint;
 use crate::format::table::{TableFile, checksum};
+use crate::index::IndexFile;
 use crate::storage::meta::{Meta, MetaState};
 use crate::storage::tables::TableStore;
 use crate::sys::map::SharedMap;
-use crate::types::{CollectionId, Error, ErrorKind, FileRecord, FileState, Result};
+use crate::types::{CollectionId, Error, ErrorKind, FileRecord, FileState, IndexFileRecord, Result};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -50,6 +51,16 @@ pub(super) fn run(data_dir: &Path) -> Result<ExitCode> {
         }
         findings.checked_files += 1;
         findings.checked_bytes += file.file_bytes;
+    }
+    for index in &state.index_files {
+        match check_index(&store, index) {
+            Ok(()) => {
+                findings.checked_files += 1;
+                findings.checked_bytes += index.file_bytes;
+            }
+            // An index holds nothing that its table file does not: the server builds it anew.
+            Err(damage) => findings.remarks.push(format!("{damage} (it is built again)")),
+        }
     }
     find_unnamed(&instance, &state, &mut findings);
     check_log(&instance, &mut findings);
@@ -95,6 +106,17 @@ fn check_table(store: &TableStore, file: &FileRecord) -> std::result::Result<(),
     Ok(())
 }
 
+/// Size, checksum and header of an index file.
+fn check_index(store: &TableStore, index: &IndexFileRecord) -> std::result::Result<(), String> {
+    let path = store.path(index.collection, index.name());
+    let shown = path.display();
+    let map = File::open(&path).and_then(|file| SharedMap::read(&file)).map_err(|error| format!("{shown}: {error}"))?;
+    if (map.len() as u64, checksum(map.bytes())) != (index.file_bytes, index.checksum) {
+        return Err(format!("{shown}: its length or checksum is not what meta says"));
+    }
+    IndexFile::open(Arc::new(map)).map(drop).map_err(|error| format!("{shown}: {error}"))
+}
+
 /// Files that meta does not name: half-made when a server was killed; the next start sweeps them.
 fn find_unnamed(instance: &Instance, state: &MetaState, findings: &mut Findings) {
     let known: HashSet<PathBuf> = state
@@ -102,8 +124,11 @@ fn find_unnamed(instance: &Instance, state: &MetaState, findings: &mut Findings)
         .iter()
         .flat_map(|file| {
             let dir = instance.tables_dir(file.collection);
-            ["arrow", "del", "idx"].map(|extension| dir.join(format!("{}.{extension}", file.id)))
+            ["arrow", "del"].map(|extension| dir.join(format!("{}.{extension}", file.id)))
         })
+        .chain(
+            state.index_files.iter().map(|index| instance.tables_dir(index.collection).join(index.name().to_string())),
+        )
         .collect();
     let collections: HashSet<CollectionId> = state.collections.iter().map(|collection| collection.id).collect();
     let Ok(dirs) = std::fs::read_dir(instance.data_dir.join("tables")) else { return };
@@ -137,7 +162,7 @@ fn check_log(instance: &Instance, findings: &mut Findings) {
 }
 
 fn report(data_dir: &Path, findings: &Findings) -> ExitCode {
-    println!("table files: {} checked, {} bytes", findings.checked_files, findings.checked_bytes);
+    println!("table and index files: {} checked, {} bytes", findings.checked_files, findings.checked_bytes);
     for remark in &findings.remarks {
         println!("remark: {remark}");
     }

@@ -7,7 +7,7 @@ use crate::config::{Options, ServerConfig};
 use crate::supervisor::{self, Roles};
 use crate::sys::process;
 use crate::types::Result;
-use crate::{gateway, observe, searcher, shm, writer};
+use crate::{builder, gateway, observe, searcher, shm, writer};
 
 /// Serves until a signal; also returns in every forked child, with its exit code.
 pub(super) fn run(data_dir: &Path, file: Option<&Path>, flags: &Options) -> Result<ExitCode> {
@@ -20,6 +20,7 @@ pub(super) fn run(data_dir: &Path, file: Option<&Path>, flags: &Options) -> Resu
     observe::init(config.log_format, "supervisor");
     let roles = Roles {
         writer: writer::run,
+        builder: builder::run,
         searcher: searcher::run,
         gateway: gateway::run,
         create_blocks: shm::readers::create_block,

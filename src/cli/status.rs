@@ -13,11 +13,11 @@ use super::{no_server, read_instance};
 use crate::config::Instance;
 use crate::ipc::progress::{Gauge, ProgressBlock, ProgressInfo};
 use crate::shm::attach::Attachment;
-use crate::shm::manifest::{CatalogCollection, Place};
+use crate::shm::manifest::{CatalogCollection, Manifest, Place};
 use crate::shm::readers::{self, ReaderInfo};
 use crate::sys::lock::{self, LockOwner};
 use crate::sys::procfs::{self, ProcessFacts};
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, ErrorKind, IndexRecord, Result};
 
 /// Everything status shows; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
@@ -29,6 +29,7 @@ struct Status {
     /// Why the collections cannot be shown: the writer has not published yet.
     collections_error: Option<String>,
     readers: Vec<ReaderInfo>,
+    building: Option<BuildStatus>,
     engine: EngineStatus,
 }
 
@@ -67,6 +68,31 @@ struct CollectionStatus {
     /// Table and growing files that readers map from disk.
     disk_mapped_bytes: u64,
     damage: Option<String>,
+    indexes: Vec<IndexStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct IndexStatus {
+    name: String,
+    index_type: String,
+    /// Table files that have it.
+    files: usize,
+    /// Index files in the data directory.
+    disk_bytes: u64,
+    /// Rows of table files that wait for the builder; they are scanned meanwhile.
+    pending_rows: u64,
+    /// Rows of table files whose index could not be built, and why; they are scanned.
+    failed_rows: u64,
+    failure: Option<String>,
+}
+
+/// What the builder is doing.
+#[derive(Debug, Serialize)]
+struct BuildStatus {
+    file: u64,
+    index: u64,
+    rows_done: u64,
+    rows_total: u64,
 }
 
 /// Gauges of the writer.
@@ -83,6 +109,7 @@ struct EngineStatus {
     deleted_rows: u64,
     flushes: u64,
     merges: u64,
+    index_builds: u64,
     log_syncs: u64,
 }
 
@@ -118,6 +145,7 @@ fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
         deleted_rows: gauge(Gauge::DeletedRows),
         flushes: gauge(Gauge::Flushes),
         merges: gauge(Gauge::Merges),
+        index_builds: gauge(Gauge::IndexBuilds),
         log_syncs: gauge(Gauge::LogSyncs),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
@@ -132,6 +160,7 @@ fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
         collections,
         collections_error,
         readers,
+        building: cells.iter().find_map(build_status),
         engine,
         data_dir: instance.data_dir,
         shm_dir: instance.shm_dir,
@@ -186,6 +215,16 @@ fn process_status(cell: &ProgressInfo, now_unix_ms: u64) -> ProcessStatus {
     }
 }
 
+fn build_status(cell: &ProgressInfo) -> Option<BuildStatus> {
+    let file = cell.gauge(Gauge::BuildFile).checked_sub(1).filter(|_| cell.pid != 0)?;
+    Some(BuildStatus {
+        file,
+        index: cell.gauge(Gauge::BuildIndex),
+        rows_done: cell.gauge(Gauge::BuildRowsDone),
+        rows_total: cell.gauge(Gauge::BuildRowsTotal),
+    })
+}
+
 fn collections(instance: &Instance) -> Result<Vec<CollectionStatus>> {
     let attachment = Attachment::open(instance)?;
     let catalog = attachment.catalog()?;
@@ -210,8 +249,10 @@ fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Resu
         }
     }
     let tables = manifest.files.iter().map(|file| (file.place, file.file_bytes));
+    let index_files = || manifest.files.iter().flat_map(|file| &file.indexes);
+    let of_indexes = index_files().map(|index| (index.place, index.file_bytes));
     let chunks = manifest.chunks.iter().map(|chunk| (chunk.place, chunk.file_bytes));
-    let placed: Vec<(Place, u64)> = tables.chain(chunks).collect();
+    let placed: Vec<(Place, u64)> = tables.chain(of_indexes).chain(chunks).collect();
     let bytes_in = |wanted: Place| placed.iter().filter(|(place, _)| *place == wanted).map(|(_, bytes)| bytes).sum();
     Ok(Some(CollectionStatus {
         database: entry.database.clone(),
@@ -220,11 +261,30 @@ fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Resu
         sealed_rows: manifest.sealed_row_count,
         growing_rows: view.growing.iter().map(|chunk| chunk.file.rows_published() as u64).sum(),
         files,
-        disk_bytes: manifest.files.iter().map(|file| file.file_bytes).sum(),
+        disk_bytes: manifest.files.iter().map(|file| file.file_bytes).sum::<u64>()
+            + index_files().map(|index| index.file_bytes).sum::<u64>(),
         shm_bytes: bytes_in(Place::Shm),
         disk_mapped_bytes: bytes_in(Place::Disk),
         damage: manifest.damage.clone(),
+        indexes: manifest.indexes.iter().map(|index| index_status(manifest, index)).collect(),
     }))
+}
+
+fn index_status(manifest: &Manifest, index: &IndexRecord) -> IndexStatus {
+    let files = manifest.files.iter().flat_map(|file| &file.indexes).filter(|file| file.index == index.id);
+    let open = || manifest.unindexed.iter().filter(|file| file.index == index.id);
+    let failed = || open().filter(|file| file.failure.is_some());
+    let failed_rows = failed().map(|file| file.row_count).sum();
+    let index_type = index.params.iter().find(|(key, _)| key == "index_type").map(|(_, value)| value.clone());
+    IndexStatus {
+        name: index.name.clone(),
+        index_type: index_type.unwrap_or_default(),
+        files: files.clone().count(),
+        disk_bytes: files.map(|file| file.file_bytes).sum(),
+        pending_rows: open().map(|file| file.row_count).sum::<u64>() - failed_rows,
+        failed_rows,
+        failure: failed().find_map(|file| file.failure.clone()),
+    }
 }
 
 fn print(status: &Status) {
@@ -245,9 +305,13 @@ fn print(status: &Status) {
         bytes(engine.limbo_bytes),
     );
     println!(
-        "since the writer started: {} rows inserted, {} deleted, {} flushes, {} merges, {} log syncs",
-        engine.inserted_rows, engine.deleted_rows, engine.flushes, engine.merges, engine.log_syncs
+        "since the writer started: {} rows inserted, {} deleted, {} flushes, {} merges, {} indexes built, {} log syncs",
+        engine.inserted_rows, engine.deleted_rows, engine.flushes, engine.merges, engine.index_builds, engine.log_syncs
     );
+    if let Some(build) = &status.building {
+        let share = build.rows_done as f64 / build.rows_total.max(1) as f64 * 100.0;
+        println!("the builder indexes table file {}: {share:.0} % of {} rows", build.file, build.rows_total);
+    }
     println!("{} readers attached", status.readers.len());
     for reader in &status.readers {
         println!("  pid {}: {} requests, epoch {}", reader.pid, reader.requests, reader.pinned_epoch);
@@ -299,11 +363,35 @@ fn print_collections(collections: &[CollectionStatus]) {
         ]
     });
     println!("\n{}", table(&header, rows));
+    for (collection, index) in collections.iter().flat_map(|it| it.indexes.iter().map(move |index| (it, index))) {
+        if index.files > 0 || index.pending_rows > 0 || index.failed_rows > 0 {
+            println!("{}", index_line(collection, index));
+        }
+    }
     for collection in collections {
         if let Some(damage) = &collection.damage {
             println!("DAMAGED {}.{}: {damage}", collection.database, collection.name);
         }
     }
+}
+
+fn index_line(collection: &CollectionStatus, index: &IndexStatus) -> String {
+    let mut line = format!(
+        "index {} ({}) of {}.{}: {} files, {}",
+        index.name,
+        index.index_type,
+        collection.database,
+        collection.name,
+        index.files,
+        bytes(index.disk_bytes)
+    );
+    if index.pending_rows > 0 {
+        line.push_str(&format!(", {} rows to index", index.pending_rows));
+    }
+    if let Some(failure) = &index.failure {
+        line.push_str(&format!(", {} rows stay without: {failure}", index.failed_rows));
+    }
+    line
 }
 
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {

@@ -65,6 +65,11 @@ impl Instance {
         self.run_dir().join("instance.json")
     }
 
+    /// Where the builder writes indexes before the writer takes them over.
+    pub fn build_dir(&self) -> PathBuf {
+        self.run_dir().join("build")
+    }
+
     /// Growing and `deleted_at` files of a collection that do not fit into shared memory.
     pub fn live_dir(&self, collection: CollectionId) -> PathBuf {
         self.run_dir().join("live").join(collection.to_string())

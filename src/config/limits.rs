@@ -34,6 +34,12 @@ pub const SHARDS_MAX: i32 = 16;
 pub const PARTITIONS_MAX: usize = 1_024;
 /// Most collections: each has a cell in the control file.
 pub const COLLECTIONS_MAX: usize = 65_536;
+/// Fewest rows of a table file that gets an index: fewer are scanned as fast.
+pub const INDEXED_ROWS_MIN: u64 = 4_096;
+/// How often an index over one table file is tried before the file stays without.
+pub const BUILD_ATTEMPTS_MAX: u32 = 3;
+/// Most threads of the builder.
+pub const BUILDER_THREADS_MAX: usize = 1_024;
 /// Longest filter text in bytes.
 pub const FILTER_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of a filter.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::limits::SEARCHERS_MAX;
+use super::limits::{BUILDER_THREADS_MAX, SEARCHERS_MAX};
 use super::units::{Size, Span};
 use super::{Durability, LogFormat, ServerConfig};
 use crate::types::{Error, ErrorKind, Result};
@@ -44,6 +44,9 @@ options! {
     /// Number of searcher processes [default: number of CPU cores]
     #[arg(long, value_name = "N")]
     searchers: usize,
+    /// Threads that build indexes, at low priority [default: number of CPU cores]
+    #[arg(long, value_name = "N")]
+    builder_threads: usize,
     /// Address of the Milvus gRPC port, `host:port` or `unix:<path>`; may be given several times; port 0 picks a free one
     /// [default: 127.0.0.1:19530]
     #[arg(long, value_name = "ADDRESS")]
@@ -107,6 +110,7 @@ impl Options {
         let config = ServerConfig {
             listen: self.listen.unwrap_or(defaults.listen),
             searchers: self.searchers.unwrap_or(defaults.searchers.clamp(1, SEARCHERS_MAX)),
+            builder_threads: self.builder_threads.unwrap_or(defaults.builder_threads.clamp(1, BUILDER_THREADS_MAX)),
             shm_dir: self.shm_dir.unwrap_or(defaults.shm_dir),
             shm_bytes_max: self.shm_bytes_max.map(|size| size.0).or(defaults.shm_bytes_max),
             insert_buffer_size: size(self.insert_buffer_size, defaults.insert_buffer_size),
@@ -130,6 +134,10 @@ fn check(config: &ServerConfig) -> Result<()> {
         (
             (1..=SEARCHERS_MAX).contains(&config.searchers),
             format!("searchers must be 1 to {SEARCHERS_MAX}, not {}", config.searchers),
+        ),
+        (
+            (1..=BUILDER_THREADS_MAX).contains(&config.builder_threads),
+            format!("builder_threads must be 1 to {BUILDER_THREADS_MAX}, not {}", config.builder_threads),
         ),
         (
             config.insert_buffer_size >= INSERT_BUFFER_MIN,
@@ -191,6 +199,7 @@ mod tests {
         let wrong = [
             ("searchers = 0", "searchers"),
             ("searchers = 100000", "searchers"),
+            ("builder_threads = 0", "builder_threads"),
             ("listen = []", "listen"),
             ("insert_buffer_size = 5", "insert_buffer_size"),
             ("auto_flush_interval = \"1ms\"", "auto_flush_interval"),

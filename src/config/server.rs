@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub listen: Vec<String>,
     /// Number of searcher processes.
     pub searchers: usize,
+    /// Threads that build indexes, at low priority.
+    pub builder_threads: usize,
     /// Directory on a tmpfs under which the instance's directory is made.
     pub shm_dir: PathBuf,
     /// Most bytes of table files in shared memory; 0 keeps every table file mapped from disk; `None` = what is free.
@@ -61,6 +63,7 @@ impl Default for ServerConfig {
         ServerConfig {
             listen: vec!["127.0.0.1:19530".to_owned()],
             searchers: std::thread::available_parallelism().map_or(1, usize::from),
+            builder_threads: std::thread::available_parallelism().map_or(1, usize::from),
             shm_dir: PathBuf::from("/dev/shm"),
             shm_bytes_max: None,
             insert_buffer_size: 256 << 20,

@@ -158,7 +158,7 @@ async fn serve_until_drained(
                 Some(Order::WriterDied { incarnation }) => gateway.writes().server_died(incarnation),
                 Some(Order::Drain) | None => break,
                 // Requests to a writer that is away wait in their slots; nothing of the configuration is ours.
-                Some(Order::WriterReady | Order::Reload(_) | Order::Published) => {}
+                Some(_) => {}
             },
             Some(end) = watchers.join_next() => {
                 let error = match end {

@@ -22,15 +22,26 @@ pub trait BuildIndex {
 }
 
 /// How far a build is, in rows: written by its threads, read by whoever shows it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct BuildProgress {
     rows_done: AtomicU64,
+    observer: Option<Box<dyn Fn(u64) + Send + Sync>>,
 }
 
 impl BuildProgress {
+    /// Progress that is told to somebody whenever it grows, from any of the build's threads.
+    pub fn observed(observer: impl Fn(u64) + Send + Sync + 'static) -> BuildProgress {
+        BuildProgress { rows_done: AtomicU64::new(0), observer: Some(Box::new(observer)) }
+    }
+
     /// Notes how many rows are done. Of several stages, each counts for its share.
     pub fn set(&self, rows_done: usize) {
-        self.rows_done.fetch_max(rows_done as u64, Ordering::Relaxed);
+        let rows_done = rows_done as u64;
+        if self.rows_done.fetch_max(rows_done, Ordering::Relaxed) < rows_done
+            && let Some(observer) = &self.observer
+        {
+            observer(rows_done);
+        }
     }
 
     /// Rows done so far; never goes back.

@@ -7,6 +7,7 @@ mod build;
 mod codes;
 mod error;
 mod exact;
+mod file;
 pub mod flat;
 pub mod graph;
 mod header;
@@ -19,6 +20,7 @@ mod top_k;
 
 pub use build::{BuildIndex, BuildProgress, builder};
 pub use error::IndexError;
+pub use file::{IMAGE_OFFSET, IndexFile, IndexHeader, encode_header};
 pub use open::{IndexRequest, IndexScratch, OpenIndex, SearchIndex};
 pub use queries::{Queries, QueryValues, VectorColumn, vector_element};
 pub use top_k::{Hit, TopK};

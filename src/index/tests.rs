@@ -151,3 +151,57 @@ fn narrow_vectors_are_searched_as_their_wide_copies() {
         }
     }
 }
+
+fn file_of(kind: IndexKind) -> (Vec<u8>, IndexHeader) {
+    use crate::types::{FieldId, FileId, IndexId};
+    let image = image(kind, &vectors());
+    let header = IndexHeader {
+        spec: spec(kind),
+        index: IndexId(4),
+        field: FieldId(101),
+        table: FileId(9),
+        table_checksum: 77,
+        row_count: ROWS as u64,
+    };
+    let mut bytes = encode_header(&header, &image).unwrap();
+    bytes.extend_from_slice(&image);
+    (bytes, header)
+}
+
+fn opened(bytes: &[u8]) -> Result<IndexFile, IndexError> {
+    use std::io::Write;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    IndexFile::open(crate::sys::map::SharedMap::read(&file).unwrap().into())
+}
+
+#[test]
+fn an_index_file_says_what_it_was_built_from() {
+    for kind in built_kinds() {
+        let (bytes, header) = file_of(kind);
+        let file = opened(&bytes).unwrap();
+        assert_eq!(file.header(), &header);
+        file.verify().unwrap();
+        assert_eq!(file.index().unwrap().row_count(), ROWS);
+    }
+}
+
+#[test]
+fn a_flipped_bit_or_a_missing_byte_of_an_index_file_is_found() {
+    for kind in built_kinds() {
+        let (bytes, _) = file_of(kind);
+        for at in (0..IMAGE_OFFSET).step_by(7) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            assert!(opened(&damaged).is_err(), "{kind:?}: byte {at}");
+        }
+        for at in (IMAGE_OFFSET..bytes.len()).step_by(bytes.len() / 50) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            assert!(opened(&damaged).and_then(|file| file.verify()).is_err(), "{kind:?}: byte {at}");
+        }
+        for length in [1, 100, IMAGE_OFFSET - 1, IMAGE_OFFSET, IMAGE_OFFSET + 1, bytes.len() - 1] {
+            assert!(opened(&bytes[..length]).is_err(), "{kind:?}: cut at {length}");
+        }
+    }
+}

@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use serde::{Deserialize, Serialize};
 
 use super::pool::PoolFiles;
 use crate::config::{Instance, ServerConfig};
+use crate::index::IndexHeader;
+use crate::index::spec::IndexSpec;
+use crate::types::{CollectionId, DurableFile, FieldSchema, FileId, IndexId};
 
 /// A kind of child process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +19,8 @@ use crate::config::{Instance, ServerConfig};
 pub enum Role {
     /// The only one that writes.
     Writer,
+    /// Builds indexes.
+    Builder,
     /// Answers reads.
     Searcher,
     /// Speaks to clients.
@@ -26,6 +32,7 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Role::Writer => "writer",
+            Role::Builder => "builder",
             Role::Searcher => "searcher",
             Role::Gateway => "gateway",
         }
@@ -53,6 +60,64 @@ pub enum Order {
     WriterReady,
     /// To the searchers: the writer has published; there is something to attach to.
     Published,
+    /// To the builder, from the writer.
+    Build(BuildOrder),
+    /// To the writer: the builder takes orders (again).
+    BuilderReady,
+    /// To the writer: the builder died, and with it what it was building.
+    BuilderDied {
+        /// How.
+        reason: String,
+    },
+    /// To the writer, from the builder.
+    Built(BuildOutcome),
+}
+
+/// An index to be built over one table file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BuildOrder {
+    /// Whose.
+    pub collection: CollectionId,
+    /// Over which table file.
+    pub file: FileId,
+    /// Its checksum.
+    pub table_checksum: u64,
+    /// Its rows.
+    pub row_count: u64,
+    /// Which index.
+    pub index: IndexId,
+    /// Over which field.
+    pub field: FieldSchema,
+    /// How.
+    pub spec: IndexSpec,
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BuildOutcome {
+    /// The order.
+    pub order: BuildOrder,
+    /// Whether the file is there; else why not.
+    pub result: std::result::Result<(), String>,
+}
+
+impl BuildOrder {
+    /// Where the builder puts the index file, whole.
+    pub fn made_path(&self, instance: &Instance) -> PathBuf {
+        instance.build_dir().join(format!("{}-{}", self.collection, DurableFile::Index(self.file, self.index)))
+    }
+
+    /// What the file says about itself.
+    pub fn header(&self) -> IndexHeader {
+        IndexHeader {
+            spec: self.spec.clone(),
+            index: self.index,
+            field: self.field.id,
+            table: self.file,
+            table_checksum: self.table_checksum,
+            row_count: self.row_count,
+        }
+    }
 }
 
 /// What a child tells the supervisor.
@@ -68,6 +133,10 @@ pub enum Notice {
         /// One sentence.
         message: String,
     },
+    /// From the writer to the builder.
+    Build(BuildOrder),
+    /// From the builder to the writer.
+    Built(BuildOutcome),
 }
 
 /// A child's line to the supervisor: a message and a wake-up of its poll loop.
@@ -83,7 +152,7 @@ pub struct Notices {
 pub struct RoleContext {
     /// Which role.
     pub role: Role,
-    /// Its number among those of its role: 0 for writer and gateway.
+    /// Its number among those of its role: 0 for writer, builder and gateway.
     pub index: usize,
     /// Unique among all children this supervisor ever started; the claimant id in slot pools. Never 0.
     pub incarnation: u32,
@@ -108,6 +177,14 @@ pub struct RoleContext {
 }
 
 impl Notices {
+    /// Another handle of the same line.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> std::io::Result<Notices> {
+        Ok(Notices { sender: self.sender.clone(), wake: self.wake.try_clone()? })
+    }
+
     /// Sends a notice and wakes the supervisor. A supervisor that is gone is no error: its children end by themselves.
     pub fn send(&self, notice: Notice) {
         let _ = self.sender.send(notice);

@@ -15,13 +15,13 @@ use crate::types::{Error, ErrorKind, Result};
 
 /// "shoalpgr".
 const MAGIC: u64 = u64::from_le_bytes(*b"shoalpgr");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// The header, and each cell: four cache lines, so that no two processes write into one.
 const CELL_BYTES: usize = 256;
 /// Words of a cell before its gauges.
 const GAUGES_AT: usize = 8;
 /// Number of gauges.
-const GAUGE_COUNT: usize = Gauge::RequestsWaiting as usize + 1;
+const GAUGE_COUNT: usize = Gauge::IndexBuilds as usize + 1;
 
 const _: () = assert!((GAUGES_AT + GAUGE_COUNT) * 8 <= CELL_BYTES);
 
@@ -70,6 +70,12 @@ pub enum Gauge {
     Merges = 11,
     LogSyncs = 12,
     RequestsWaiting = 13,
+    /// The table file, plus one, that the builder works on; 0 = none.
+    BuildFile = 14,
+    BuildIndex = 15,
+    BuildRowsDone = 16,
+    BuildRowsTotal = 17,
+    IndexBuilds = 18,
 }
 
 /// A cell as status shows it.
@@ -119,16 +125,8 @@ impl ProgressBlock {
             _ => Error::io(format_args!("open the shared block {name}"), &error),
         })?;
         let foreign = || Error::new(ErrorKind::Corrupt, format!("the shared block {name} is not of this version"));
-        let word = |index: usize| block.atomic_u64(8 * index).load(Ordering::Acquire);
-        if block.len() < CELL_BYTES || word(HEADER_MAGIC) != MAGIC || word(HEADER_VERSION) != VERSION {
-            return Err(foreign());
-        }
-        let cell_count = usize::try_from(word(HEADER_CELLS)).map_err(|_| foreign())?;
-        if cell_count.checked_add(1).and_then(|cells| cells.checked_mul(CELL_BYTES)).is_none_or(|len| len > block.len())
-        {
-            return Err(foreign());
-        }
         let block = Arc::new(block);
+        let cell_count = cell_count(&block).ok_or_else(foreign)?;
         Ok((0..cell_count).filter_map(|cell| ProgressCell::new(&block, cell).info()).collect())
     }
 
@@ -168,7 +166,24 @@ impl ProgressBlock {
     }
 }
 
+/// Number of cells of a block; `None` when it is not of this version.
+fn cell_count(block: &SharedBlock) -> Option<usize> {
+    let word = |index: usize| block.atomic_u64(8 * index).load(Ordering::Acquire);
+    if block.len() < CELL_BYTES || word(HEADER_MAGIC) != MAGIC || word(HEADER_VERSION) != VERSION {
+        return None;
+    }
+    let cell_count = usize::try_from(word(HEADER_CELLS)).ok()?;
+    let bytes = cell_count.checked_add(1)?.checked_mul(CELL_BYTES)?;
+    (bytes <= block.len()).then_some(cell_count)
+}
+
 impl ProgressCell {
+    /// Every cell of the block that this one is of.
+    pub fn all(&self) -> Vec<ProgressInfo> {
+        let cell_count = cell_count(&self.block).unwrap_or(0);
+        (0..cell_count).filter_map(|cell| ProgressCell::new(&self.block, cell).info()).collect()
+    }
+
     fn new(block: &Arc<SharedBlock>, cell: usize) -> ProgressCell {
         ProgressCell { block: Arc::clone(block), offset_bytes: CELL_BYTES * (cell + 1) }
     }
@@ -224,11 +239,12 @@ fn role_number(role: Role) -> u64 {
         Role::Writer => 1,
         Role::Searcher => 2,
         Role::Gateway => 3,
+        Role::Builder => 4,
     }
 }
 
 fn role_of(number: u64) -> Option<Role> {
-    [Role::Writer, Role::Searcher, Role::Gateway].into_iter().find(|role| role_number(*role) == number)
+    [Role::Writer, Role::Builder, Role::Searcher, Role::Gateway].into_iter().find(|role| role_number(*role) == number)
 }
 
 fn unix_ms_now() -> u64 {

@@ -3,6 +3,7 @@
 //! Invariant: a request sees exactly the rows with `insert_ts <= S` and not `deleted_at <= S`.
 
 mod group;
+mod indexed;
 mod key;
 mod output;
 mod parts;

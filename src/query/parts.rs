@@ -10,10 +10,31 @@ const QUERIES_PER_PART_MIN: usize = 64;
 /// The parts of one search; every process with the same snapshot and options has the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// Rows of each file.
-    rows: Vec<usize>,
+    /// Of each file.
+    spans: Vec<Span>,
     query_count: usize,
+    /// Each part by queries evaluates the filter again.
+    is_filtered: bool,
     part_count: usize,
+}
+
+/// Rows of one file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    /// How many.
+    pub row_count: usize,
+    /// They belong to one part: the file has an index.
+    pub is_whole: bool,
+}
+
+/// To search an index takes about as long as to scan this many rows.
+const WHOLE_WEIGHT: usize = 1024;
+
+impl Span {
+    /// Rows to look at.
+    fn weight(self) -> usize {
+        if self.is_whole { self.row_count.min(WHOLE_WEIGHT) } else { self.row_count }
+    }
 }
 
 /// Some of a search.
@@ -26,21 +47,35 @@ pub struct Part {
 }
 
 impl Parts {
-    pub(super) fn new(rows: Vec<usize>, query_count: usize, part_count: usize) -> Parts {
-        Parts { rows, query_count, part_count: part_count.max(1) }
+    pub(super) fn new(spans: Vec<Span>, query_count: usize, is_filtered: bool, part_count: usize) -> Parts {
+        Parts { spans, query_count, is_filtered, part_count: part_count.max(1) }
     }
 
-    /// Rows that the search looks at, in all files.
+    /// Rows of all files.
     pub fn row_count(&self) -> usize {
-        self.rows.iter().sum()
+        self.spans.iter().map(|span| span.row_count).sum()
+    }
+
+    /// Rows that the search looks at, about.
+    pub fn weight(&self) -> usize {
+        self.spans.iter().map(|span| span.weight()).sum()
+    }
+
+    /// Whether the queries are shared, and not the rows.
+    fn are_queries_shared(&self) -> bool {
+        let whole: usize = self.spans.iter().filter(|span| span.is_whole).map(|span| span.weight()).sum();
+        // Searches of an index have nothing in common, so nothing is lost when they are apart.
+        let are_mostly_whole = !self.is_filtered && whole * 2 >= self.weight() && whole > 0;
+        let queries_min = if are_mostly_whole { 1 } else { QUERIES_PER_PART_MIN };
+        self.query_count >= self.part_count * queries_min
     }
 
     /// Part `index` of them.
     pub fn get(&self, index: usize) -> Part {
-        if self.query_count >= self.part_count * QUERIES_PER_PART_MIN {
-            return Part { queries: self.share(self.query_count, index), rows: self.window(0..self.row_count()) };
+        if self.are_queries_shared() {
+            return Part { queries: self.share(self.query_count, index), rows: self.window(0..self.weight()) };
         }
-        Part { queries: 0..self.query_count, rows: self.window(self.share(self.row_count(), index)) }
+        Part { queries: 0..self.query_count, rows: self.window(self.share(self.weight(), index)) }
     }
 
     fn share(&self, count: usize, index: usize) -> Range<usize> {
@@ -53,12 +88,15 @@ impl Parts {
     fn window(&self, range: Range<usize>) -> Vec<(usize, Range<usize>)> {
         let mut first = 0;
         let mut windows = Vec::new();
-        for (file, &rows) in self.rows.iter().enumerate() {
-            let (start, end) = (range.start.max(first), range.end.min(first + rows));
-            if start < end {
-                windows.push((file, start - first..end - first));
+        for (file, span) in self.spans.iter().enumerate() {
+            let (start, end) = (range.start.max(first), range.end.min(first + span.weight()));
+            match span.is_whole {
+                // Of the part that its first row falls into.
+                true if start == first && start < end => windows.push((file, 0..span.row_count)),
+                false if start < end => windows.push((file, start - first..end - first)),
+                _ => {}
             }
-            first += rows;
+            first += span.weight();
         }
         windows
     }
@@ -76,11 +114,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_with_an_index_is_never_cut() {
+        let spans = vec![Span { row_count: 9000, is_whole: true }, Span { row_count: 9000, is_whole: false }];
+        let parts = Parts::new(spans, 3, false, 16);
+        let windows: Vec<_> = (0..16).flat_map(|index| parts.get(index).rows).collect();
+        assert_eq!(windows.iter().filter(|(file, _)| *file == 0).collect::<Vec<_>>(), [&(0, 0..9000)]);
+        assert!(windows.iter().filter(|(file, _)| *file == 1).count() > 10);
+    }
+
+    #[test]
     fn parts_are_all_rows_of_all_queries_once() {
-        for (rows, query_count) in
-            [(vec![100, 0, 7, 1], 1), (vec![3], 3), (vec![], 2), (vec![5, 5], 1024), (vec![9], 1025)]
+        let cases = [(vec![100, 0, 7, 1], 1), (vec![3], 3), (vec![], 2), (vec![5, 5], 1024), (vec![9], 1025)];
+        // Every subset of the first three files has an index.
+        for ((rows, query_count), whole) in
+            cases.into_iter().flat_map(|case| (0..8).map(move |whole| (case.clone(), whole)))
         {
-            let parts = Parts::new(rows.clone(), query_count, 16);
+            let span = |(file, &row_count): (usize, &usize)| Span { row_count, is_whole: whole >> file & 1 == 1 };
+            let parts = Parts::new(rows.iter().enumerate().map(span).collect(), query_count, whole % 2 == 0, 16);
             let mut seen: Vec<(usize, usize, usize)> = Vec::new();
             for part in (0..16).map(|index| parts.get(index)) {
                 for query in part.queries.clone() {

@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::group::{Grouping, Groups};
+use super::indexed::{IndexSearch, Outcome, index_of};
 use super::key::Key;
-use super::parts::{Part, Parts};
+use super::parts::{Part, Parts, Span};
 use super::snapshot::{FileRows, RowAddress, Selection, Snapshot, slice_column};
 use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::{self, DistanceRange};
+use crate::index::spec::SearchSettings;
 use crate::index::{Hit, Queries, TopK, VectorColumn};
 use crate::types::{Bitmap, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
 
@@ -30,6 +32,8 @@ pub struct SearchOptions {
     pub grouping: Option<Grouping>,
     /// Range search.
     pub range: Option<DistanceRange>,
+    /// How thoroughly indexes are searched.
+    pub settings: SearchSettings,
     /// Which rows.
     pub selection: Selection,
 }
@@ -122,15 +126,20 @@ impl<'a> Search<'a> {
 
     /// Cuts the search into about equal parts.
     pub fn parts(&self, part_count: usize) -> Parts {
-        let rows = (0..self.snapshot.file_count()).map(|file| {
-            let rows = self.snapshot.file_rows(file);
-            rows.and_then(|rows| self.snapshot.searched_count(&rows, &self.options.selection)).unwrap_or(0)
+        let spans = (0..self.snapshot.file_count()).map(|file| {
+            let Some(rows) = self.snapshot.file_rows(file) else { return Span::default() };
+            let row_count = self.snapshot.searched_count(&rows, &self.options.selection).unwrap_or(0);
+            // Whether the index is used depends on the filter; to cut a file that has one would rule it out.
+            let is_whole = index_of(self.snapshot, &rows, self.field.id, &self.options.queries).is_some();
+            Span { row_count, is_whole }
         });
-        Parts::new(rows.collect(), self.query_count(), part_count)
+        let is_filtered = !self.options.selection.plan.is_match_all();
+        Parts::new(spans.collect(), self.query_count(), is_filtered, part_count)
     }
 
     /// Offers the rows of one part to `tops`, one for each of the part's queries. In whatever parts a search is done, by
-    /// whichever processes, the hits are the same: a distance depends on its query and its row alone.
+    /// whichever processes, the hits are the same: a distance depends on its query and its row alone, and an index is
+    /// searched whole.
     ///
     /// # Errors
     /// When the collection is damaged.
@@ -140,7 +149,7 @@ impl<'a> Search<'a> {
         let fetch = self.options.fetch();
         let mut found = vec![TopK::new(fetch); tops.len()];
         for (file, window) in &part.rows {
-            self.search_window(*file, window.clone(), queries, &mut found)?;
+            self.search_window(*file, window.clone(), queries, fetch, &mut found)?;
             for (found, top) in found.iter_mut().zip(tops.iter_mut()) {
                 for hit in std::mem::replace(found, TopK::new(fetch)).into_sorted() {
                     // The window is of rows whose numbers are u32.
@@ -189,7 +198,7 @@ impl<'a> Search<'a> {
         for file in 0..self.snapshot.file_count() {
             let Some(rows) = self.snapshot.file_rows(file) else { continue };
             let Some(candidates) = self.snapshot.searched_count(&rows, &self.options.selection) else { continue };
-            self.search_window(file, 0..candidates, queries, &mut tops)?;
+            self.search_window(file, 0..candidates, queries, fetch, &mut tops)?;
         }
         Ok(tops)
     }
@@ -223,7 +232,14 @@ impl<'a> Search<'a> {
 
     /// Offers the matching rows of a window of one file; hits count rows from the window's start. One strategy per file:
     /// what index a file has decides here how it is searched.
-    fn search_window(&self, file: usize, window: Range<usize>, queries: &Queries, tops: &mut [TopK]) -> Result<()> {
+    fn search_window(
+        &self,
+        file: usize,
+        window: Range<usize>,
+        queries: &Queries,
+        fetch: usize,
+        tops: &mut [TopK],
+    ) -> Result<()> {
         let (snapshot, selection) = (self.snapshot, &self.options.selection);
         let Some(rows) = snapshot.file_rows(file) else { return Ok(()) };
         // A file older than the field has no vectors.
@@ -239,7 +255,39 @@ impl<'a> Search<'a> {
         let candidates = matching.row_count;
         let Some(filter) = with_values(matching.filter, validity, candidates) else { return Ok(()) };
         let file_index = u32::try_from(file).map_err(|_| Error::internal("more than 2^32 files in one snapshot"))?;
-        flat::scan(queries, column, 0..candidates, filter.as_ref(), self.options.range, file_index, tops);
+        let filter = filter.as_ref();
+        let range = self.options.range;
+        let scan = |queries: &Queries, tops: &mut [TopK]| {
+            flat::scan(queries, column, 0..candidates, filter, range, file_index, tops);
+        };
+        let index = index_of(snapshot, &rows, self.field.id, queries).filter(|index| {
+            // An index is searched whole.
+            index.header().row_count == candidates as u64
+        });
+        let (Some(index), VectorColumn::Dense(source)) = (index, column) else {
+            scan(queries, tops);
+            return Ok(());
+        };
+        let search = IndexSearch {
+            index,
+            source,
+            queries,
+            fetch,
+            settings: &self.options.settings,
+            filter,
+            matching: filter.map_or(candidates, Bitmap::count_ones),
+            range,
+            file_index,
+        };
+        match search.run(tops)? {
+            Outcome::Done => {}
+            Outcome::Scan => scan(queries, tops),
+            Outcome::Short(places) => {
+                for place in places {
+                    scan(&queries.subset([place]), &mut tops[place..=place]);
+                }
+            }
+        }
         Ok(())
     }
 

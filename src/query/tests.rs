@@ -8,6 +8,7 @@ use super::*;
 use crate::filter::{Plan, Templates};
 use crate::index::Queries;
 use crate::index::flat::DistanceRange;
+use crate::index::spec::SearchSettings;
 use crate::types::{ColumnData, DataType, ErrorKind, FieldId, FieldSchema, Keys, Metric, Timestamp, Value};
 use world::{DIM, KeyKind, ModelRow, NUMBER, Random, VECTOR, World, field};
 
@@ -116,8 +117,15 @@ fn hits_are_those_of_a_naive_scan_with_one_hit_per_key() {
             let top_k = 1 + random.below(30) as usize;
             let range = (random.below(3) == 0).then_some(DistanceRange { low: -10.0, high: 20.5 });
             let queries = Queries::dense(DIM, metric, values.clone());
-            let options =
-                SearchOptions { field: VECTOR, queries, top_k, grouping: None, range, selection: selection.clone() };
+            let options = SearchOptions {
+                field: VECTOR,
+                queries,
+                top_k,
+                grouping: None,
+                range,
+                settings: SearchSettings::default(),
+                selection: selection.clone(),
+            };
             let hits = search(snapshot, &options).unwrap();
             assert_eq!(hits.len(), 3);
             assert_eq!(search_in_parts(snapshot, &options, 1 + random.below(20) as usize), hits);
@@ -166,7 +174,15 @@ fn rows_that_share_a_key_do_not_take_the_places_of_others() {
     world.add_sealed(rows, &mut random);
     let selection = Selection { plan: plan(&world, ""), partitions: Vec::new(), ignore_growing: false };
     let queries = Queries::dense(DIM, Metric::L2, vec![0.0; 2 * DIM]);
-    let options = SearchOptions { field: VECTOR, queries, top_k: 10, grouping: None, range: None, selection };
+    let options = SearchOptions {
+        field: VECTOR,
+        queries,
+        top_k: 10,
+        grouping: None,
+        range: None,
+        settings: SearchSettings::default(),
+        selection,
+    };
     for hits in search(&world.snapshot(world.last_timestamp), &options).unwrap() {
         let keys: Vec<i64> = hits.rows.iter().map(|address| world.row(*address).key).collect();
         assert_eq!(keys, (1..=10).collect::<Vec<_>>());
@@ -276,7 +292,15 @@ fn an_empty_collection_has_no_rows_and_no_hits() {
     let options = RetrieveOptions { selection: selection.clone(), offset: 0, limit: Some(10) };
     assert_eq!(retrieve(&snapshot, &options).unwrap(), Retrieved::default());
     let queries = Queries::dense(DIM, Metric::L2, vec![0.0; DIM]);
-    let options = SearchOptions { field: VECTOR, queries, top_k: 10, grouping: None, range: None, selection };
+    let options = SearchOptions {
+        field: VECTOR,
+        queries,
+        top_k: 10,
+        grouping: None,
+        range: None,
+        settings: SearchSettings::default(),
+        selection,
+    };
     assert_eq!(search(&snapshot, &options).unwrap(), [SearchHits::default()]);
     let output = OutputRows { snapshot: &snapshot, rows: &[] };
     assert_eq!(output.column(world.field("vector")).data, ColumnData::FloatVector(Vec::new()));

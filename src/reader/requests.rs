@@ -3,6 +3,7 @@
 use super::Reader;
 use crate::filter::{Plan, Templates};
 use crate::index::flat::DistanceRange;
+use crate::index::spec::SearchSettings;
 use crate::index::{Queries, QueryValues};
 use crate::query::{self, OutputRows, RetrieveOptions, RowAddress, SearchOptions, Selection, Snapshot};
 use crate::types::{CollectionSchema, Column, Error, ErrorKind, FieldSchema, Keys, Metric, PartitionId, Result};
@@ -26,6 +27,8 @@ pub struct SearchRequest {
     pub metric: Option<Metric>,
     /// Only hits of these distances.
     pub range: Option<DistanceRange>,
+    /// How thoroughly indexes are searched.
+    pub settings: SearchSettings,
 }
 
 impl SearchRequest {
@@ -87,6 +90,7 @@ impl Reader {
             top_k: request.top_k,
             grouping: None,
             range: request.range,
+            settings: request.settings.clone(),
             selection: selection(&snapshot, &request.filter, &request.partitions)?,
         };
         if !request.vectors.count(field.dim()).1 {

@@ -75,7 +75,8 @@ pub fn run(context: RoleContext) -> ExitCode {
     notices.send(Notice::Ready { addresses: Vec::new() });
     tracing::info!(searcher = index, "ready");
     let team = Team::new(board, &server);
-    let session = Session { reader: &reader, config: &config, database: "", body: &[], team: Some(&team) };
+    let session =
+        Session { reader: &reader, config: &config, database: "", body: &[], progress: Some(&cell), team: Some(&team) };
     serve(&team, &session, &cell, &is_stopping);
     tracing::info!(searcher = index, "stopped");
     ExitCode::SUCCESS
@@ -108,7 +109,7 @@ fn confine(instance: &Instance) {
 
 /// Answers one encoded request over an attached database: what a searcher does between a claim and its reply. For benches.
 pub fn answer(reader: &Reader, config: &ServerConfig, database: &str, method: Method, body: &[u8]) -> Vec<u8> {
-    requests::answer(&Session { reader, config, database, body, team: None }, method, body).body
+    requests::answer(&Session { reader, config, database, body, progress: None, team: None }, method, body).body
 }
 
 /// The thread that follows the supervisor's orders.
@@ -128,8 +129,7 @@ impl Control {
                     let _ = self.published_sender.try_send(());
                 }
                 Some(Order::Drain) | None => break,
-                Some(Order::Reload(_) | Order::SearcherDied { .. } | Order::WriterDied { .. } | Order::WriterReady) => {
-                }
+                Some(_) => {}
             }
         }
         self.is_stopping.store(true, Ordering::Release);

@@ -6,6 +6,7 @@ use super::search_params::SearchParams;
 use super::session::{Found, Session};
 use crate::config::limits::REPLY_BYTES_MAX;
 use crate::filter::Templates;
+use crate::index::spec::{IndexKind, IndexSpec, SearchSettings};
 use crate::index::{Queries, QueryValues, TopK};
 use crate::proto::instants::InstantStyle;
 use crate::proto::milvus::search_request::SearchInput;
@@ -92,10 +93,18 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
         top_k: params.limit + params.offset,
         grouping,
         range: params.range(metric)?,
+        settings: SearchSettings::parse(index_kind(found, field), &params.of_index, params.limit + params.offset)?,
         selection,
     };
     check_hits(found, query_count, options.fetch())?;
     Ok(Prepared { params, options, query_count })
+}
+
+/// The kind of a field's index; without one its rows are scanned.
+fn index_kind(found: &Found, field: &FieldSchema) -> IndexKind {
+    let index = found.view().manifest.indexes.iter().find(|index| index.field == field.id);
+    let spec = index.and_then(|index| IndexSpec::parse(field, &index.params).ok());
+    spec.map_or(IndexKind::Flat, |spec| spec.kind)
 }
 
 /// Searches a collection; `nearest` finds the nearest rows.

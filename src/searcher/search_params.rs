@@ -30,6 +30,8 @@ pub(super) struct SearchParams {
     pub radius: Option<f64>,
     /// Bound of a range search towards the query.
     pub range_filter: Option<f64>,
+    /// The parameters of the index, not checked yet: what they may be depends on its kind.
+    pub of_index: Map<String, Value>,
     /// The request is a page of an iterator.
     pub is_iterator: bool,
     /// Second-generation iterators.
@@ -116,7 +118,7 @@ impl SearchParams {
         Ok(())
     }
 
-    /// The JSON parameters: those of the index are for indexes that are not there yet; exact search needs none.
+    /// The JSON parameters; those of the index among them.
     fn add_json(&mut self, text: &str) -> Result<()> {
         let params = json_object(text)?;
         self.radius = number(&params, "radius")?;
@@ -129,7 +131,10 @@ impl SearchParams {
         }
         match UNKNOWN.into_iter().find(|name| params.get(*name).is_some_and(|value| !value.is_null())) {
             Some(name) => Err(Error::unimplemented(format_args!("the search parameter {name}"))),
-            None => Ok(()),
+            None => {
+                self.of_index = params;
+                Ok(())
+            }
         }
     }
 

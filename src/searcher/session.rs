@@ -8,6 +8,7 @@ use super::team::Team;
 use crate::config::ServerConfig;
 use crate::config::limits::GUARANTEE_WAIT_MS_MAX;
 use crate::filter::{Plan, Templates};
+use crate::ipc::progress::ProgressCell;
 use crate::proto::instants::zone;
 use crate::query::{self, Snapshot};
 use crate::reader::{Reader, resolve};
@@ -30,6 +31,8 @@ pub(super) struct Session<'a> {
     pub database: &'a str,
     /// The request, encoded.
     pub body: &'a [u8],
+    /// What every process of the server is doing, when this is one of them.
+    pub progress: Option<&'a ProgressCell>,
     /// The other searchers, when there can be any.
     pub team: Option<&'a Team<'a>>,
 }

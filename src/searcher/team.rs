@@ -88,7 +88,7 @@ impl<'a> Team<'a> {
             return None;
         }
         let parts = search.parts(PART_COUNT);
-        let bytes = parts.row_count().saturating_mul(options.queries.values.byte_len());
+        let bytes = parts.weight().saturating_mul(options.queries.values.byte_len());
         if bytes < SHARED_BYTES_MIN {
             return None;
         }

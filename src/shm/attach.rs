@@ -21,7 +21,8 @@ use crate::config::limits::MANIFEST_BYTES_MAX;
 use crate::format::deletes::DeletedAt;
 use crate::format::growing::GrowingFile;
 use crate::format::table::TableFile;
-use crate::types::{CollectionId, Epoch, Error, ErrorKind, PartitionId, Result, Timestamp};
+use crate::index::IndexFile;
+use crate::types::{CollectionId, Epoch, Error, ErrorKind, IndexId, PartitionId, Result, Timestamp};
 
 /// How long a reader tries to read something that is replaced again and again, or that is named but missing.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(1);
@@ -37,6 +38,16 @@ pub struct SealedFile {
     pub table: Arc<TableFile>,
     /// Deletes, when there are any.
     pub deletes: Option<DeletedAt>,
+    /// Indexes, in the order of the entry's.
+    pub indexes: Vec<Arc<IndexFile>>,
+}
+
+impl SealedFile {
+    /// An index over this file.
+    pub fn index(&self, index: IndexId) -> Option<&IndexFile> {
+        let position = self.entry.indexes.iter().position(|entry| entry.index == index)?;
+        self.indexes.get(position).map(|index| &**index)
+    }
 }
 
 /// A mapped growing chunk.

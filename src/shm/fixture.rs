@@ -9,8 +9,8 @@ use crate::format::RowSource;
 use crate::format::growing::{ChunkCapacity, GrowingWriter};
 use crate::format::table::{sort_rows, write_table};
 use crate::types::{
-    Batch, CollectionId, CollectionSchema, Column, ColumnData, DataType, Epoch, FieldId, FieldSchema, FileId,
-    FileState, PartitionId, PartitionRecord, Timestamp,
+    Batch, CollectionId, CollectionSchema, Column, ColumnData, DataType, DurableFile, Epoch, FieldId, FieldSchema,
+    FileId, FileState, PartitionId, PartitionRecord, Timestamp,
 };
 
 pub(super) const COLLECTION: CollectionId = CollectionId(7);
@@ -117,6 +117,7 @@ pub(super) fn manifest(files: Vec<ManifestFile>, chunks: Vec<ManifestChunk>) -> 
         indexes: Vec::new(),
         sealed_row_count: 0,
         released: Vec::new(),
+        unindexed: Vec::new(),
         horizon: Timestamp(0),
         files,
         chunks,
@@ -159,11 +160,13 @@ pub(super) fn table(home: &Home, file: i64, keys: &[i64]) -> ManifestFile {
         timestamps: summary.timestamps,
         place: Place::Disk,
         deletes: None,
+        indexes: Vec::new(),
     }
 }
 
 /// Places a table of [`table`] and notes where.
 pub(super) fn place(home: &Home, entry: &mut ManifestFile, copy: bool) {
     let source = home.instance.tables_dir(COLLECTION).join(format!("{}.arrow", entry.id));
-    entry.place = home.publisher.place_table(COLLECTION, entry.id, &source, entry.checksum, copy).unwrap();
+    entry.place =
+        home.publisher.place(COLLECTION, DurableFile::Table(entry.id), &source, entry.checksum, copy).unwrap();
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::limits::MANIFEST_BYTES_MAX;
 use crate::format::FormatError;
 use crate::types::{
-    CollectionId, CollectionSchema, DatabaseRecord, Epoch, FileId, FileState, IndexRecord, PartitionId,
+    CollectionId, CollectionSchema, DatabaseRecord, Epoch, FileId, FileState, IndexId, IndexRecord, PartitionId,
     PartitionRecord, Timestamp,
 };
 
@@ -66,6 +66,34 @@ pub struct ManifestDeletes {
     pub place: Place,
 }
 
+/// The file of an index over a table file, `<file>-<index>.idx`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ManifestIndex {
+    /// Which index of the collection.
+    pub index: IndexId,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// crc64-nvme of the file.
+    pub checksum: u64,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// A table file that is large enough for an index and has none yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ManifestUnindexed {
+    /// Which index of the collection.
+    pub index: IndexId,
+    /// The table file.
+    pub file: FileId,
+    /// Its rows.
+    pub row_count: u64,
+    /// Its smallest insert timestamp.
+    pub timestamp_min: Timestamp,
+    /// Why it will stay without: the last attempt's error.
+    pub failure: Option<String>,
+}
+
 /// A sealed table file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ManifestFile {
@@ -87,6 +115,8 @@ pub struct ManifestFile {
     pub place: Place,
     /// Present once a row of it was deleted.
     pub deletes: Option<ManifestDeletes>,
+    /// Finished indexes over it.
+    pub indexes: Vec<ManifestIndex>,
 }
 
 /// A table file of a released partition: counted, never mapped.
@@ -146,6 +176,8 @@ pub struct Manifest {
     pub sealed_row_count: u64,
     /// Snapshots older than this are refused: merges dropped rows that they could see.
     pub horizon: Timestamp,
+    /// What the builder has still to do (also while released), for describing indexes.
+    pub unindexed: Vec<ManifestUnindexed>,
     /// Sealed files.
     pub files: Vec<ManifestFile>,
     /// Table files of released partitions.
@@ -158,7 +190,7 @@ pub struct Manifest {
 
 /// First bytes of a catalog or manifest.
 const MAGIC: [u8; 8] = *b"SHOALMAN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version, crc32c of the body, length of the body, 8 spare bytes.
 const HEADER_BYTES: usize = 32;
 const WHAT: &str = "catalog or manifest";

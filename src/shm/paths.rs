@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::Place;
 use crate::config::Instance;
-use crate::types::{CollectionId, Epoch, FileId};
+use crate::types::{CollectionId, DurableFile, Epoch};
 
 /// Both places, the first choice first.
 pub(super) const PLACES: [Place; 2] = [Place::Shm, Place::Disk];
@@ -49,17 +49,12 @@ pub(super) fn live(instance: &Instance, collection: CollectionId, name: &str, pl
     }
 }
 
-/// A table file.
-pub(super) fn table(instance: &Instance, collection: CollectionId, file: FileId, place: Place) -> PathBuf {
+/// A table or index file.
+pub(super) fn durable(instance: &Instance, collection: CollectionId, file: DurableFile, place: Place) -> PathBuf {
     match place {
-        Place::Shm => instance.shm_collection_dir(collection).join(table_name(file)),
-        Place::Disk => instance.tables_dir(collection).join(table_name(file)),
+        Place::Shm => instance.shm_collection_dir(collection).join(file.to_string()),
+        Place::Disk => instance.tables_dir(collection).join(file.to_string()),
     }
-}
-
-/// The name of a table file.
-pub(super) fn table_name(file: FileId) -> String {
-    format!("{file}.arrow")
 }
 
 /// Where live files, manifests and catalogs go that do not fit into shared memory.

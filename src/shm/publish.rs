@@ -23,9 +23,9 @@ use crate::sys::allocate::allocate;
 use crate::sys::failpoint;
 use crate::sys::files::make_private_dir;
 use crate::sys::map::SharedMap;
-use crate::types::{CollectionId, Epoch, Error, ErrorKind, FileId, Result};
+use crate::types::{CollectionId, DurableFile, Epoch, Error, ErrorKind, Result};
 
-pub use self::copy::verify_table;
+pub use self::copy::verify_file;
 
 /// The only one that writes into the instance directory. Shared by the writer's threads.
 #[derive(Debug)]
@@ -141,40 +141,40 @@ impl Publisher {
         self.budget.remove_live(collection, name);
     }
 
-    /// Copies a durable table file into shared memory, checking its crc64 on the way, when `shm_bytes_max` and the free
+    /// Copies a durable table or index file into shared memory, checking its crc64 on the way, when `shm_bytes_max` and the free
     /// room allow; when they do not, its checksum is checked all the same and it is published as `Disk`. A temporary name
-    /// is renamed at the end. With `copy = false` nothing is read ([`verify_table`] does that): it is published from where
+    /// is renamed at the end. With `copy = false` nothing is read ([`verify_file`] does that): it is published from where
     /// it is, `Disk` unless a copy of an earlier writer is still there.
     ///
     /// # Errors
     /// Of kind `Corrupt` when the checksum does not match; those of reading the source.
-    pub fn place_table(
+    pub fn place(
         &self,
         collection: CollectionId,
-        file: FileId,
+        file: DurableFile,
         source: &Path,
         checksum: u64,
         copy: bool,
     ) -> Result<Place> {
-        let read_error = |error: io::Error| Error::io(format_args!("read table file {}", source.display()), &error);
+        let read_error = |error: io::Error| Error::io(format_args!("read {}", source.display()), &error);
         let bytes = fs::metadata(source).map_err(read_error)?.len();
-        let target = paths::table(&self.instance, collection, file, Place::Shm);
+        let target = paths::durable(&self.instance, collection, file, Place::Shm);
         let is_there = fs::metadata(&target).is_ok_and(|found| found.len() == bytes);
-        if !self.budget.reserve_table(collection, file, bytes, is_there) {
+        if !self.budget.reserve_file(collection, file, bytes, is_there) {
             if copy {
-                verify_table(source, checksum)?;
+                verify_file(source, checksum)?;
             }
             return Ok(Place::Disk);
         }
         let placed = match (is_there, copy) {
             // It got its name only after its checksum was right.
             (true, false) => Ok(Place::Shm),
-            (true, true) if verify_table(&target, checksum).is_ok() => Ok(Place::Shm),
-            (_, true) => copy::copy_table(source, &target, bytes, checksum),
+            (true, true) if verify_file(&target, checksum).is_ok() => Ok(Place::Shm),
+            (_, true) => copy::copy_file(source, &target, bytes, checksum),
             (false, false) => Ok(Place::Disk),
         };
         if !matches!(placed, Ok(Place::Shm)) {
-            self.budget.remove_table(collection, file);
+            self.budget.remove_file(collection, file);
         }
         placed
     }
@@ -184,10 +184,10 @@ impl Publisher {
         self.budget.has_room(bytes)
     }
 
-    /// Unlinks the shared-memory copy of a table file, if there is one, and gives its bytes back to the budget.
-    pub fn remove_table(&self, collection: CollectionId, file: FileId) {
-        unlink_quietly(&paths::table(&self.instance, collection, file, Place::Shm));
-        self.budget.remove_table(collection, file);
+    /// Unlinks the shared-memory copy of a table or index file, if there is one, and gives its bytes back to the budget.
+    pub fn remove_copy(&self, collection: CollectionId, file: DurableFile) {
+        unlink_quietly(&paths::durable(&self.instance, collection, file, Place::Shm));
+        self.budget.remove_file(collection, file);
     }
 
     /// Bytes of table files, and of live files, in shared memory.

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::directory;
 use crate::types::{
-    CollectionId, CollectionRecord, DatabaseRecord, Error, ErrorKind, FileId, FileRecord, Lsn, Result, Timestamp,
+    CollectionId, CollectionRecord, DatabaseRecord, Error, ErrorKind, FileId, FileRecord, IndexFileRecord, IndexId,
+    Lsn, Result, Timestamp,
 };
 
 /// Everything meta knows.
@@ -25,6 +26,8 @@ pub struct MetaState {
     pub aliases: Vec<(String, String, CollectionId)>,
     /// Table files of all collections, in any state.
     pub files: Vec<FileRecord>,
+    /// Finished index files of all collections.
+    pub index_files: Vec<IndexFileRecord>,
     /// Next free id of collections, partitions, files, indexes and databases (one sequence).
     pub id_next: i64,
     /// Next automatic row id.
@@ -56,7 +59,10 @@ pub enum MetaEdit {
         alias: String,
     },
     PutFile(FileRecord),
+    /// With its index files.
     DropFile(FileId),
+    PutIndexFile(IndexFileRecord),
+    DropIndexFile(FileId, IndexId),
     SetIdNext(i64),
     SetRowIdNext(i64),
     SetTimestampHigh(Timestamp),

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::directory;
 use crate::config::Instance;
 use crate::sys::failpoint::Steps;
-use crate::types::{CollectionId, Error, FileId, Result};
+use crate::types::{CollectionId, DurableFile, Error, FileId, Result};
 
 /// What a file is called until it is whole.
 const TEMPORARY_SUFFIX: &str = ".tmp";
-/// Files of ours in a collection's directory: `<file id><suffix>`.
-const SUFFIXES: [&str; 3] = [".arrow", ".del", ".idx"];
+/// The end of a delete checkpoint's name, `<file id>.del`.
+const DELETES_SUFFIX: &str = ".del";
 
 /// Durable files of all collections.
 #[derive(Clone, Debug)]
@@ -26,9 +26,14 @@ impl TableStore {
         TableStore { instance }
     }
 
+    /// `<data>/tables/<collection>/<name>`.
+    pub fn path(&self, collection: CollectionId, file: DurableFile) -> PathBuf {
+        self.instance.tables_dir(collection).join(file.to_string())
+    }
+
     /// `<data>/tables/<collection>/<file>.arrow`.
     pub fn table_path(&self, collection: CollectionId, file: FileId) -> PathBuf {
-        self.instance.tables_dir(collection).join(format!("{file}.arrow"))
+        self.path(collection, DurableFile::Table(file))
     }
 
     /// `<data>/tables/<collection>/<file>.del`.
@@ -72,13 +77,34 @@ impl TableStore {
         steps.pass("durable").map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
     }
 
-    /// Unlinks a table file and its delete checkpoint; missing ones are fine.
+    /// Gives a finished file its name: fsync, rename, fsync of the directory. `made` is on the same file system.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn remove(&self, collection: CollectionId, file: FileId) -> Result<()> {
-        remove_if_there(&self.deletes_path(collection, file))?;
-        remove_if_there(&self.table_path(collection, file))?;
+    pub fn adopt(&self, made: &Path, collection: CollectionId, file: DurableFile, steps: Steps) -> Result<()> {
+        let path = self.path(collection, file);
+        let dir = self.instance.tables_dir(collection);
+        let adopt = || {
+            File::open(made)?.sync_all()?;
+            steps.pass("synced")?;
+            std::fs::rename(made, &path)?;
+            steps.pass("renamed")
+        };
+        let attempt = || format!("move {} to {}", made.display(), path.display());
+        adopt().map_err(|error| Error::io(attempt(), &error))?;
+        directory::sync(&dir)?;
+        steps.pass("durable").map_err(|error| Error::io(attempt(), &error))
+    }
+
+    /// Unlinks a file, of a table file its delete checkpoint too; missing ones are fine.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn remove(&self, collection: CollectionId, file: DurableFile) -> Result<()> {
+        if let DurableFile::Table(table) = file {
+            remove_if_there(&self.deletes_path(collection, table))?;
+        }
+        remove_if_there(&self.path(collection, file))?;
         Ok(())
     }
 
@@ -87,7 +113,7 @@ impl TableStore {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn sweep(&self, is_known: &dyn Fn(CollectionId, Option<FileId>) -> bool) -> Result<usize> {
+    pub fn sweep(&self, is_known: &dyn Fn(CollectionId, Option<DurableFile>) -> bool) -> Result<usize> {
         let root = self.instance.data_dir.join("tables");
         let mut removed = 0;
         for (dir, name) in entries(&root)? {
@@ -115,15 +141,16 @@ impl TableStore {
 
 enum OurFile {
     Temporary,
-    Whole(FileId),
+    /// A delete checkpoint counts as its table file.
+    Whole(DurableFile),
 }
 
 /// What a file name says; `None` when it is none of ours.
 fn our_file(name: &str) -> Option<OurFile> {
     let whole = name.strip_suffix(TEMPORARY_SUFFIX);
-    let stem = SUFFIXES.iter().find_map(|suffix| whole.unwrap_or(name).strip_suffix(suffix))?;
-    let id = FileId(stem.parse().ok()?);
-    Some(if whole.is_some() { OurFile::Temporary } else { OurFile::Whole(id) })
+    let checkpoint = |name: &str| name.strip_suffix(DELETES_SUFFIX)?.parse().ok().map(FileId).map(DurableFile::Table);
+    let file = DurableFile::from_name(whole.unwrap_or(name)).or_else(|| checkpoint(whole.unwrap_or(name)))?;
+    Some(if whole.is_some() { OurFile::Temporary } else { OurFile::Whole(file) })
 }
 
 /// Paths and names in a directory; none when it does not exist.
@@ -194,16 +221,28 @@ mod tests {
             path
         };
         let (known, unknown, dropped) = (write(1, 10), write(1, 11), write(2, 20));
+        let index = |index: i64| {
+            let file = DurableFile::Index(FileId(10), crate::types::IndexId(index));
+            std::fs::write(known.with_extension("made"), "an index").unwrap();
+            store.adopt(&known.with_extension("made"), CollectionId(1), file, STEPS).unwrap();
+            store.path(CollectionId(1), file)
+        };
+        let (known_index, unknown_index) = (index(5), index(6));
         let foreign = known.with_file_name("notes.txt");
         std::fs::write(&foreign, "the user's").unwrap();
         let temporary = known.with_extension("arrow.tmp");
         std::fs::write(&temporary, "half").unwrap();
-        let is_known = |collection, file| collection == CollectionId(1) && file != Some(FileId(11));
-        assert_eq!(store.sweep(&is_known).unwrap(), 4);
-        assert!(known.exists() && foreign.exists());
-        assert!(!unknown.exists() && !temporary.exists() && !dropped.parent().unwrap().exists());
-        store.remove(CollectionId(1), FileId(10)).unwrap();
-        store.remove(CollectionId(1), FileId(10)).unwrap();
+        let is_known = |collection, file: Option<DurableFile>| {
+            let is_gone = |file: DurableFile| ["11.arrow", "10-6.idx"].contains(&file.to_string().as_str());
+            collection == CollectionId(1) && !file.is_some_and(is_gone)
+        };
+        assert_eq!(store.sweep(&is_known).unwrap(), 5);
+        assert!(known.exists() && known_index.exists() && foreign.exists());
+        assert!(
+            !unknown.exists() && !unknown_index.exists() && !temporary.exists() && !dropped.parent().unwrap().exists()
+        );
+        store.remove(CollectionId(1), DurableFile::Table(FileId(10))).unwrap();
+        store.remove(CollectionId(1), DurableFile::Table(FileId(10))).unwrap();
         assert!(!known.exists());
     }
 }

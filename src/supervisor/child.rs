@@ -14,6 +14,9 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// After this long in good health a death counts as the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
+/// Cells of roles of which there is one process.
+pub(super) const SINGLE_CELLS: usize = 3;
+
 /// A place for a child process.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -70,12 +73,13 @@ impl Child {
         }
     }
 
-    /// Its progress cell: the writer's, the gateway's, then the searchers'.
+    /// Its progress cell: the writer's, the gateway's, the builder's, then the searchers'.
     pub(super) fn cell(&self) -> usize {
         match self.role {
             Role::Writer => 0,
             Role::Gateway => 1,
-            Role::Searcher => 2 + self.index,
+            Role::Builder => 2,
+            Role::Searcher => SINGLE_CELLS + self.index,
         }
     }
 
@@ -152,8 +156,9 @@ mod tests {
 
     #[test]
     fn every_child_has_a_name_and_a_cell_of_its_own() {
-        let children = [Child::new(Role::Writer, 0), Child::new(Role::Gateway, 0), Child::new(Role::Searcher, 0)];
-        assert_eq!(children.each_ref().map(Child::cell), [0, 1, 2]);
-        assert_eq!(children.each_ref().map(Child::name), ["writer", "gateway", "searcher 0"]);
+        let roles = [Role::Writer, Role::Gateway, Role::Builder, Role::Searcher];
+        let children = roles.map(|role| Child::new(role, 0));
+        assert_eq!(children.each_ref().map(Child::cell), [0, 1, 2, 3]);
+        assert_eq!(children.each_ref().map(Child::name), ["writer", "gateway", "builder", "searcher 0"]);
     }
 }

@@ -25,6 +25,8 @@ pub use watch::Supervisor;
 pub struct Roles {
     /// Entry of the writer.
     pub writer: fn(RoleContext) -> ExitCode,
+    /// Entry of the builder.
+    pub builder: fn(RoleContext) -> ExitCode,
     /// Entry of a searcher.
     pub searcher: fn(RoleContext) -> ExitCode,
     /// Entry of the gateway.

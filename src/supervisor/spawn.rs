@@ -71,12 +71,16 @@ impl Supervisor {
 
     /// Tells a new child how things stand.
     fn brief(&self, at: usize) {
+        let is_builder_ready = self.children.iter().any(|child| child.role == Role::Builder && child.is_ready());
+        if is_builder_ready && self.children[at].role == Role::Writer {
+            self.children[at].order(Order::BuilderReady);
+        }
         let is_writer_ready = self.children.iter().any(|child| child.role == Role::Writer && child.is_ready());
         if is_writer_ready {
             match self.children[at].role {
                 Role::Searcher => self.children[at].order(Order::Published),
                 Role::Gateway => self.children[at].order(Order::WriterReady),
-                Role::Writer => {}
+                Role::Writer | Role::Builder => {}
             }
         }
     }
@@ -120,6 +124,7 @@ impl Supervisor {
         };
         let entry = match role {
             Role::Writer => roles.writer,
+            Role::Builder => roles.builder,
             Role::Searcher => roles.searcher,
             Role::Gateway => roles.gateway,
         };

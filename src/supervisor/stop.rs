@@ -1,4 +1,4 @@
-//! The way out: the gateway finishes its requests, then the searchers go, then the writer makes everything durable.
+//! The way out: the builder stops where it is, the gateway finishes its requests, then the searchers go, then the writer makes everything durable.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::sys::process::Exit;
 
 /// Who is drained in which order, and how long each may take before it is killed. The log is durable: a killed writer costs
 /// the next start a replay, nothing else.
-const STAGES: [(Role, Duration); 3] = [
+const STAGES: [(Role, Duration); 4] = [
+    (Role::Builder, Duration::from_secs(5)),
     (Role::Gateway, Duration::from_secs(30)),
     (Role::Searcher, Duration::from_secs(10)),
     (Role::Writer, Duration::from_secs(60)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::child::{Child, State};
+use super::child::{Child, SINGLE_CELLS, State};
 use super::ground::Ground;
 use super::listen::Listeners;
 use super::stop::Stop;
@@ -65,7 +65,7 @@ impl Supervisor {
     ) -> std::result::Result<Supervisor, Box<(Ground, Error)>> {
         let made = (|| {
             (roles.create_blocks)(&ground.instance)?;
-            let progress = ProgressBlock::create(&ground.instance, 2 + SEARCHERS_MAX)?;
+            let progress = ProgressBlock::create(&ground.instance, SINGLE_CELLS + SEARCHERS_MAX)?;
             let pool = |name: &str| {
                 let options = PoolOptions {
                     slot_count: POOL_SLOTS,
@@ -176,10 +176,14 @@ impl Supervisor {
                     match self.children[at].role {
                         Role::Writer => self.writer_is_ready(),
                         Role::Gateway => self.deaths.iter().for_each(|death| self.children[at].order(death.clone())),
+                        Role::Builder => self.tell(Role::Writer, &Order::BuilderReady),
                         Role::Searcher => {}
                     }
                     self.announce();
                 }
+                // One that is down loses the order; the writer hears of its death and gives it again.
+                Notice::Build(order) => self.tell(Role::Builder, &Order::Build(order)),
+                Notice::Built(outcome) => self.tell(Role::Writer, &Order::Built(outcome)),
             }
         }
     }
@@ -187,8 +191,10 @@ impl Supervisor {
     /// There is something to attach to: searchers start or look again, and the gateway may pass writes.
     fn writer_is_ready(&mut self) {
         self.fit_searchers();
-        if !self.children.iter().any(|child| child.role == Role::Gateway) {
-            self.children.push(Child::new(Role::Gateway, 0));
+        for role in [Role::Gateway, Role::Builder] {
+            if !self.children.iter().any(|child| child.role == role) {
+                self.children.push(Child::new(role, 0));
+            }
         }
         self.tell(Role::Searcher, &Order::Published);
         self.tell(Role::Gateway, &Order::WriterReady);
@@ -249,13 +255,14 @@ impl Supervisor {
         // A closed stdout is no reason to stop serving.
         let _ = writeln!(
             std::io::stdout(),
-            "shoal: serving {addresses} from {}; supervisor {}, writer {}, {} searchers {}, gateway {}",
+            "shoal: serving {addresses} from {}; supervisor {}, writer {}, {} searchers {}, gateway {}, builder {}",
             self.ground.instance.data_dir.display(),
             std::process::id(),
             pids(Role::Writer),
             self.config.searchers,
             pids(Role::Searcher),
             pids(Role::Gateway),
+            pids(Role::Builder),
         );
         notify::ready(&format!("serving {addresses} with {} searchers", self.config.searchers));
     }
@@ -296,6 +303,7 @@ impl Supervisor {
         match role {
             Role::Searcher => self.tell_of_death(Order::SearcherDied { incarnation }),
             Role::Writer => self.tell_of_death(Order::WriterDied { incarnation }),
+            Role::Builder => self.tell(Role::Writer, &Order::BuilderDied { reason: exit.to_string() }),
             Role::Gateway => {}
         }
         let is_stopping = self.stop.is_some();

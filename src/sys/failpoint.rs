@@ -80,6 +80,14 @@ pub const POINTS: &[&str] = &[
     "recover.replayed",
     "recover.manifests_published",
     "recover.visible",
+    // An index: begun and finished by the builder; taken over by the writer.
+    "builder.started",
+    "builder.built",
+    "index.file_synced",
+    "index.file_renamed",
+    "index.file_durable",
+    "index.meta_changed",
+    "index.published",
     // Slots of a pool and of the help board.
     "pool.claimed",
     "board.taken",

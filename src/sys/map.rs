@@ -90,6 +90,17 @@ impl SharedMap {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.raw.as_mut_ptr().add(offset_bytes), bytes.len()) }
     }
 
+    /// All bytes, for writing, of a file that nobody else knows yet.
+    ///
+    /// # Panics
+    /// When the map is read-only: a bug of the caller.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.is_writable, "a map for reading cannot be written");
+        // SAFETY: the map is `len` bytes long, writable, and borrowed exclusively; no other process maps an unnamed or
+        // temporary file for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.raw.as_mut_ptr(), self.raw.len()) }
+    }
+
     /// An atomic word of the map.
     ///
     /// # Panics

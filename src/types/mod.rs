@@ -20,7 +20,8 @@ pub use error::{Blame, Error, ErrorKind, Result};
 pub use ids::{CollectionId, Epoch, FieldId, FileId, IndexId, Lsn, PartitionId};
 pub use instant::{DAY_MICROSECONDS, Zone, civil, days_of, parse_instant};
 pub use records::{
-    CollectionRecord, DatabaseRecord, FileRecord, FileState, IndexRecord, PartitionRecord, ZONE_PROPERTY, zone_of,
+    CollectionRecord, DatabaseRecord, DurableFile, FileRecord, FileState, IndexFileRecord, IndexRecord,
+    PartitionRecord, ZONE_PROPERTY, zone_of,
 };
 pub use schema::{CollectionSchema, DataType, FieldSchema, Keys, Metric, Value};
 pub use statistics::{Nulls, Statistics, ValueRange};

@@ -142,3 +142,61 @@ pub struct FileRecord {
     /// Rows marked in its delete checkpoint; 0 = there is none.
     pub deleted_count: u64,
 }
+
+/// The file of one index over one table file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IndexFileRecord {
+    /// The table file.
+    pub file: FileId,
+    /// Which index of the collection.
+    pub index: IndexId,
+    /// The collection.
+    pub collection: CollectionId,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// crc64-nvme of the whole file.
+    pub checksum: u64,
+}
+
+/// A durable file of a collection; its copy in shared memory has the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DurableFile {
+    /// A table file: `<file>.arrow`.
+    Table(FileId),
+    /// An index over it: `<file>-<index>.idx`.
+    Index(FileId, IndexId),
+}
+
+impl DurableFile {
+    /// The file of a name; `None` when it is no such name.
+    pub fn from_name(name: &str) -> Option<DurableFile> {
+        if let Some(file) = name.strip_suffix(".arrow") {
+            return file.parse().ok().map(FileId).map(DurableFile::Table);
+        }
+        let (file, index) = name.strip_suffix(".idx")?.split_once('-')?;
+        Some(DurableFile::Index(FileId(file.parse().ok()?), IndexId(index.parse().ok()?)))
+    }
+
+    /// The table file it is, or is an index of.
+    pub fn table(self) -> FileId {
+        match self {
+            DurableFile::Table(file) | DurableFile::Index(file, _) => file,
+        }
+    }
+}
+
+impl std::fmt::Display for DurableFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DurableFile::Table(file) => write!(f, "{file}.arrow"),
+            DurableFile::Index(file, index) => write!(f, "{file}-{index}.idx"),
+        }
+    }
+}
+
+impl IndexFileRecord {
+    /// Its name.
+    pub fn name(&self) -> DurableFile {
+        DurableFile::Index(self.file, self.index)
+    }
+}

@@ -8,7 +8,7 @@ use super::ddl_fields;
 use super::engine::Engine;
 use super::lock;
 use super::operation::{database_of, undecodable};
-use super::state::{Collection, DEFAULT_PARTITION, State};
+use super::state::{Collection, DEFAULT_PARTITION, Garbage, State};
 use crate::config::limits::{COLLECTIONS_MAX, SHARDS_MAX};
 use crate::proto::instants::zone;
 use crate::proto::schemas::{NameOf, check_name, schema_from_wire};
@@ -16,8 +16,8 @@ use crate::proto::{common, milvus, schema, status};
 use crate::storage::meta::MetaEdit;
 use crate::sys::failpoint;
 use crate::types::{
-    CollectionId, CollectionRecord, CollectionSchema, Error, ErrorKind, FileId, Lsn, PartitionId, PartitionRecord,
-    Result, Timestamp, ZONE_PROPERTY, zone_of,
+    CollectionId, CollectionRecord, CollectionSchema, DurableFile, Error, ErrorKind, FileId, Lsn, PartitionId,
+    PartitionRecord, Result, Timestamp, ZONE_PROPERTY, zone_of,
 };
 
 /// Properties that would have to do something this server does not do yet, with the values that ask for nothing.
@@ -232,7 +232,7 @@ fn empty(collection: &mut Collection) -> Vec<FileId> {
         collection.discard_sealed(file);
     }
     let unreadable = std::mem::take(&mut collection.unreadable);
-    collection.garbage.extend(unreadable.into_iter().map(|file| super::state::Garbage::Durable(file.id)));
+    collection.garbage.extend(unreadable.into_iter().map(|file| Garbage::Durable(DurableFile::Table(file.id))));
     collection.damage = None;
     lost
 }

@@ -35,6 +35,7 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateIndexReque
             }
         }
     })?;
+    engine.index.raise();
     Ok(())
 }
 
@@ -112,7 +113,8 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropIndexRequest)
         record.indexes.remove(index);
         Ok(())
     })?;
-    Ok(())
+    // Its files go at once; should that fail, the index thread tries again.
+    super::indexing::reconcile(engine)
 }
 
 /// Sets and deletes the alterable properties of an index.

@@ -10,7 +10,7 @@ use super::state::Garbage;
 use crate::proto::milvus;
 use crate::shm::manifest::Place;
 use crate::types::resource_groups::{DEFAULT_RESOURCE_GROUP, resource_group_not_found};
-use crate::types::{CollectionId, CollectionRecord, Error, ErrorKind, Result};
+use crate::types::{CollectionId, CollectionRecord, DurableFile, Error, ErrorKind, Result};
 
 /// Loads a collection: every partition.
 ///
@@ -97,11 +97,17 @@ fn remove_copies(engine: &Engine, id: CollectionId) {
     let Ok(collection) = state.collection(id) else { return };
     for index in 0..collection.sealed.len() {
         let partition = collection.sealed[index].record.partition;
-        if collection.sealed[index].place == Place::Shm && !collection.is_published(partition) {
-            collection.sealed[index].place = Place::Disk;
-            let file = collection.sealed[index].record.id;
-            collection.garbage.push(Garbage::Published(file));
+        if collection.is_published(partition) {
+            continue;
         }
+        let file = &mut collection.sealed[index];
+        let indexes = file.indexes.iter_mut().map(|index| (index.record.name(), &mut index.place));
+        let places = indexes.chain([(DurableFile::Table(file.record.id), &mut file.place)]);
+        let copied = places.filter(|(_, place)| **place == Place::Shm);
+        collection.garbage.extend(copied.map(|(name, place)| {
+            *place = Place::Disk;
+            Garbage::Published(name)
+        }));
     }
     // Only after the manifest without them is in force.
     if !collection.is_dirty {

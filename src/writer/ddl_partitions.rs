@@ -9,7 +9,7 @@ use crate::config::limits::PARTITIONS_MAX;
 use crate::proto::milvus;
 use crate::proto::schemas::{NameOf, check_name};
 use crate::storage::meta::MetaEdit;
-use crate::types::{Error, FileId, Lsn, PartitionId, PartitionRecord, Result};
+use crate::types::{DurableFile, Error, FileId, Lsn, PartitionId, PartitionRecord, Result};
 
 /// Creates a partition; one that exists is fine.
 ///
@@ -94,6 +94,6 @@ fn empty(collection: &mut Collection, partition: PartitionId) -> Vec<FileId> {
     let sealed: Vec<_> = collection.sealed.extract_if(.., |file| file.record.partition == partition).collect();
     sealed.into_iter().for_each(|file| collection.discard_sealed(file));
     let unreadable: Vec<_> = collection.unreadable.extract_if(.., |file| file.partition == partition).collect();
-    collection.garbage.extend(unreadable.into_iter().map(|file| Garbage::Durable(file.id)));
+    collection.garbage.extend(unreadable.into_iter().map(|file| Garbage::Durable(DurableFile::Table(file.id))));
     lost
 }

@@ -10,7 +10,7 @@ use crate::format::RowSource;
 use crate::format::deletes::{DeletedAt, encode_checkpoint};
 use crate::storage::meta::MetaEdit;
 use crate::sys::failpoint::{self, Steps};
-use crate::types::{CollectionId, FileId, Keys, Lsn, PartitionId, Result, Timestamp};
+use crate::types::{CollectionId, DurableFile, FileId, Keys, Lsn, PartitionId, Result, Timestamp};
 
 /// Rows that a delete will mark, as found under the state lock that is still held.
 #[derive(Debug, Default)]
@@ -209,7 +209,7 @@ fn note_checkpoint(
     let Some(mut record) = record else {
         // Merged away or dropped meanwhile: the checkpoint must not come back as an orphan of a removed file.
         drop(meta);
-        return engine.store.remove(collection, file);
+        return engine.store.remove(collection, DurableFile::Table(file));
     };
     if record.deleted_count != deleted_count {
         record.deleted_count = deleted_count;

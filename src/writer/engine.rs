@@ -8,6 +8,7 @@ use super::buffer::Buffer;
 use super::clock::{Clock, Sequence};
 use super::compactions::Compactions;
 use super::flush::FlushWaiters;
+use super::indexing::BuilderLine;
 use super::lock;
 use super::state::{Collection, Garbage, State};
 use crate::config::{Durability, Instance, ServerConfig};
@@ -79,6 +80,10 @@ pub struct Engine {
     pub merge: Signal,
     /// Table files wait to be copied into shared memory.
     pub fill: Signal,
+    /// Indexes may have to be built.
+    pub index: Signal,
+    /// What is known of the builder process.
+    pub builder: BuilderLine,
     /// Flush requests under way.
     pub flushes: FlushWaiters,
     /// Manual compactions.
@@ -111,6 +116,7 @@ impl Engine {
         self.serialise.raise();
         self.merge.raise();
         self.fill.raise();
+        self.index.raise();
     }
 
     /// Whether a group is acknowledged only after fdatasync.
@@ -192,12 +198,12 @@ impl Engine {
                     self.publisher.remove_live(id, &name, place);
                     self.buffer.release(buffer_bytes);
                 }
-                Garbage::Published(file) => self.publisher.remove_table(id, file),
+                Garbage::Published(file) => self.publisher.remove_copy(id, file),
                 Garbage::Durable(file) => {
-                    self.publisher.remove_table(id, file);
+                    self.publisher.remove_copy(id, file);
                     // Meta no longer names it, so the next start sweeps what cannot be removed now.
                     if let Err(error) = self.store.remove(id, file) {
-                        tracing::warn!("table file {file} of collection {id} stays until the next start: {error}");
+                        tracing::warn!("{file} of collection {id} stays until the next start: {error}");
                     }
                 }
             }

@@ -1,14 +1,14 @@
-//! The fill thread: copies table files that are published from disk into shared memory, in the background, and checks
+//! The fill thread: copies table and index files that are published from disk into shared memory, in the background, and checks
 //! the bytes that the start did not.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::lock;
-use super::state::State;
+use super::state::{Collection, SealedTable, State};
+use super::{indexing, lock};
 use crate::shm::manifest::Place;
-use crate::types::{CollectionId, ErrorKind, FileId, Result};
+use crate::types::{CollectionId, DurableFile, ErrorKind, Result};
 
 /// How long the thread sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const PUBLISH_BYTES: u64 = 64 << 20;
 
 struct Job {
     collection: CollectionId,
-    file: FileId,
+    file: DurableFile,
     bytes: u64,
     checksum: u64,
 }
@@ -40,22 +40,30 @@ pub fn run(engine: &Engine) -> Result<()> {
 fn jobs(state: &State) -> Vec<Job> {
     let mut collections: Vec<_> = state.collections.values().filter(|collection| collection.record.is_loaded).collect();
     collections.sort_by_key(|collection| collection.sealed.iter().map(|file| file.record.file_bytes).sum::<u64>());
-    let files = collections.into_iter().flat_map(|collection| {
-        let files = collection.sealed.iter().rev();
-        files.filter(|file| file.place == Place::Disk && collection.is_published(file.record.partition))
-    });
-    files
-        .map(|file| Job {
-            collection: file.record.collection,
-            file: file.record.id,
-            bytes: file.record.file_bytes,
-            checksum: file.record.checksum,
-        })
-        .collect()
+    collections.into_iter().flat_map(jobs_of).collect()
+}
+
+/// The indexes of a file before the file: a search reads them first.
+fn jobs_of(collection: &Collection) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for file in collection.sealed.iter().rev().filter(|file| collection.is_published(file.record.partition)) {
+        let collection = file.record.collection;
+        jobs.extend(file.indexes.iter().filter(|index| index.place == Place::Disk).map(|index| Job {
+            collection,
+            file: index.record.name(),
+            bytes: index.record.file_bytes,
+            checksum: index.record.checksum,
+        }));
+        if file.place == Place::Disk {
+            let (bytes, checksum) = (file.record.file_bytes, file.record.checksum);
+            jobs.push(Job { collection, file: DurableFile::Table(file.record.id), bytes, checksum });
+        }
+    }
+    jobs
 }
 
 /// `checked` are files whose bytes were read once already: where they do not fit, they are not read again.
-fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, FileId)>) {
+fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, DurableFile)>) {
     let mut jobs = jobs(&lock(&engine.state));
     let present: HashSet<_> = jobs.iter().map(|job| (job.collection, job.file)).collect();
     checked.retain(|file| present.contains(file));
@@ -65,8 +73,8 @@ fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, FileId)>) {
         if engine.is_stopping() {
             return;
         }
-        let path = engine.store.table_path(job.collection, job.file);
-        let outcome = engine.publisher.place_table(job.collection, job.file, &path, job.checksum, true);
+        let path = engine.store.path(job.collection, job.file);
+        let outcome = engine.publisher.place(job.collection, job.file, &path, job.checksum, true);
         match outcome {
             Ok(Place::Shm) => {
                 copied_bytes += job.bytes;
@@ -78,7 +86,7 @@ fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, FileId)>) {
             }
             Err(error) if error.kind == ErrorKind::Corrupt => note_damage(engine, job, &error.message),
             // Merged away or dropped meanwhile, or the disk fails: readers go on with what they map.
-            Err(error) => tracing::debug!("table file {} stays on disk: {error}", job.file),
+            Err(error) => tracing::debug!("{} stays on disk: {error}", job.file),
         }
         let is_last = jobs.get(index + 1).is_none_or(|next| next.collection != job.collection);
         if is_last || copied_bytes >= PUBLISH_BYTES {
@@ -92,25 +100,39 @@ fn note_place(engine: &Engine, job: &Job) {
     let mut state = lock(&engine.state);
     let mut is_wanted = false;
     if let Some(collection) = state.collections.get_mut(&job.collection)
-        && let Some(index) = collection.sealed.iter().position(|file| file.record.id == job.file)
-        && collection.is_published(collection.sealed[index].record.partition)
+        && let Some(position) = collection.sealed.iter().position(|file| file.record.id == job.file.table())
+        && collection.is_published(collection.sealed[position].record.partition)
+        && let Some(place) = place_of(&mut collection.sealed[position], job.file)
     {
-        collection.sealed[index].place = Place::Shm;
+        *place = Place::Shm;
         collection.is_dirty = true;
         is_wanted = true;
     }
     drop(state);
     if !is_wanted {
-        engine.publisher.remove_table(job.collection, job.file);
+        engine.publisher.remove_copy(job.collection, job.file);
     }
 }
 
+fn place_of(table: &mut SealedTable, file: DurableFile) -> Option<&mut Place> {
+    match file {
+        DurableFile::Table(_) => Some(&mut table.place),
+        DurableFile::Index(..) => {
+            table.indexes.iter_mut().find(|index| index.record.name() == file).map(|index| &mut index.place)
+        }
+    }
+}
+
+/// A damaged table file is lost data, a damaged index only lost time.
 fn note_damage(engine: &Engine, job: &Job, message: &str) {
+    if let DurableFile::Index(file, index) = job.file {
+        return indexing::discard(engine, job.collection, file, index, message);
+    }
     let mut state = lock(&engine.state);
     if let Some(collection) = state.collections.get_mut(&job.collection)
-        && collection.sealed.iter().any(|file| file.record.id == job.file)
+        && collection.sealed.iter().any(|file| file.record.id == job.file.table())
     {
-        let path = engine.store.table_path(job.collection, job.file);
+        let path = engine.store.path(job.collection, job.file);
         collection.damage = Some(super::recover::damage_text(&path, message));
         collection.is_dirty = true;
     }

@@ -18,7 +18,7 @@ use crate::shm::manifest::Place;
 use crate::storage::meta::MetaEdit;
 use crate::sys::clock::unix_ms;
 use crate::sys::failpoint::{self, Steps};
-use crate::types::{CollectionId, CollectionSchema, FileId, FileState, PartitionId, Result, Timestamp};
+use crate::types::{CollectionId, CollectionSchema, DurableFile, FileId, PartitionId, Result, Timestamp};
 
 const STEPS: OutputSteps = OutputSteps { table: Steps("merge.table"), deletes: Steps("merge.deletes") };
 
@@ -66,6 +66,7 @@ pub fn merge_all(engine: &Engine, eagerness: Eagerness, manual: Option<(i64, &Co
                     let sources = job.inputs.iter().map(|input| input.file).collect();
                     engine.compactions.note(id, Merge { partition: job.partition, sources, target: job.output });
                 }
+                engine.index.raise();
             }
             Err(Failure { error, is_fatal: true }) => return Err(error),
             Err(Failure { error, .. }) => {
@@ -145,7 +146,8 @@ fn next_job(engine: &Engine, eagerness: Eagerness, manual: Option<&Compaction>) 
 }
 
 fn is_mergeable(file: &SealedTable, partition: PartitionId) -> bool {
-    file.record.partition == partition && file.record.state == FileState::Raw && !file.is_merging
+    // Indexed files too: their indexes go with them, and the result gets one of its own.
+    file.record.partition == partition && !file.is_merging && !file.is_indexing
 }
 
 fn input(file: &SealedTable) -> Input {
@@ -282,7 +284,7 @@ fn commit(engine: &Engine, job: &Job, plan: OutputPlan<'_>, mut output: Option<O
     }
     if let Some(mut output) = output {
         if !collection.is_published(job.partition) && output.place == Place::Shm {
-            engine.publisher.remove_table(job.collection, job.output);
+            engine.publisher.remove_copy(job.collection, DurableFile::Table(job.output));
             output.place = Place::Disk;
         }
         let dirty_lsn = inputs.iter().filter_map(|file| file.dirty_lsn).min();

@@ -18,6 +18,7 @@ mod deletes;
 mod engine;
 mod fill;
 mod flush;
+mod indexing;
 mod keys;
 mod maintain;
 mod mem_manager;

@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::deletes::{create_live_deletes, write_checkpoint};
 use super::engine::Engine;
@@ -12,8 +13,8 @@ use crate::shm::manifest::Place;
 use crate::sys::failpoint::Steps;
 use crate::sys::map::SharedMap;
 use crate::types::{
-    CollectionId, CollectionSchema, Error, ErrorKind, FileId, FileRecord, FileState, Lsn, PartitionId, Result,
-    Timestamp,
+    CollectionId, CollectionSchema, DurableFile, Error, ErrorKind, FileId, FileRecord, FileState, Lsn, PartitionId,
+    Result, Timestamp,
 };
 
 /// Bytes between writes to the disk.
@@ -100,8 +101,8 @@ impl OutputPlan<'_> {
         for place in [Place::Shm, Place::Disk] {
             engine.publisher.remove_live(self.collection, &name, place);
         }
-        engine.publisher.remove_table(self.collection, self.file);
-        if let Err(error) = engine.store.remove(self.collection, self.file) {
+        engine.publisher.remove_copy(self.collection, DurableFile::Table(self.file));
+        if let Err(error) = engine.store.remove(self.collection, DurableFile::Table(self.file)) {
             tracing::warn!("half-made table file {} stays until the next start: {error}", self.file);
         }
     }
@@ -127,14 +128,17 @@ impl OutputPlan<'_> {
         };
         let table = open_table(engine, self.collection, self.file)?;
         let place = match self.is_published {
-            true => engine.publisher.place_table(self.collection, self.file, &path, summary.checksum, true)?,
+            true => {
+                engine.publisher.place(self.collection, DurableFile::Table(self.file), &path, summary.checksum, true)?
+            }
             false => Place::Disk,
         };
         let record = FileRecord {
             id: self.file,
             collection: self.collection,
             partition: self.partition,
-            state: state_of_output(engine, summary.file_bytes),
+            // `indexing.rs` says when it is to be indexed.
+            state: FileState::Raw,
             row_count: summary.row_count,
             file_bytes: summary.file_bytes,
             checksum: summary.checksum,
@@ -183,21 +187,14 @@ impl Output {
     /// The finished table, to be put into the state. `dirty_lsn` is the first delete that its checkpoint may lack.
     pub fn into_sealed(self, dirty_lsn: Option<Lsn>, marked_last: Timestamp) -> SealedTable {
         SealedTable {
-            record: self.record,
-            table: self.table.into(),
             place: self.place,
             deletes: self.deletes,
             dirty_lsn,
             marked_last,
-            is_merging: false,
+            since: Some(Instant::now()),
+            ..SealedTable::new(self.record, self.table)
         }
     }
-}
-
-/// The state of a finished file. Files at or over `index_file_size` become `ToIndex` here once there are index types that
-/// need a build (FLAT and AUTOINDEX scan RAW files), and the builder takes them from there.
-fn state_of_output(_engine: &Engine, _file_bytes: u64) -> FileState {
-    FileState::Raw
 }
 
 /// Maps a durable table file for the writer.

@@ -16,7 +16,7 @@ use super::mem_manager::Refusal;
 use super::operation::replay_rows;
 use super::output::open_table;
 use super::state::{Collection, SealedTable, State};
-use super::{flush, lock, serialise};
+use super::{flush, indexing, lock, serialise};
 use crate::config::{Instance, ServerConfig};
 use crate::format::RowSource;
 use crate::format::deletes::decode_checkpoint;
@@ -31,7 +31,7 @@ use crate::storage::meta::{Meta, MetaEdit, MetaState};
 use crate::storage::tables::TableStore;
 use crate::sys::clock::unix_ms;
 use crate::sys::failpoint;
-use crate::types::{Error, ErrorKind, FileRecord, FileState, Lsn, PartitionId, Result, Timestamp};
+use crate::types::{DurableFile, Error, ErrorKind, FileRecord, FileState, Lsn, PartitionId, Result, Timestamp};
 
 /// Bytes of table files whose checksum is checked before the first answer; the rest is checked when it is copied into
 /// shared memory.
@@ -89,6 +89,8 @@ fn engine(
         serialise: Signal::default(),
         merge: Signal::default(),
         fill: Signal::default(),
+        index: Signal::default(),
+        builder: super::indexing::BuilderLine::default(),
         flushes: flush::FlushWaiters::default(),
         compactions: super::compactions::Compactions::default(),
         cell,
@@ -101,7 +103,10 @@ fn engine(
 
 fn sweep_tables(engine: &Engine, known: &MetaState) -> Result<()> {
     let removed = engine.store.sweep(&|collection, file| match file {
-        Some(file) => known.files.iter().any(|record| record.collection == collection && record.id == file),
+        Some(DurableFile::Table(file)) => {
+            known.files.iter().any(|record| record.collection == collection && record.id == file)
+        }
+        Some(file) => known.index_files.iter().any(|record| record.collection == collection && record.name() == file),
         None => known.collections.iter().any(|record| record.id == collection),
     })?;
     if removed > 0 {
@@ -123,6 +128,8 @@ fn load_state(engine: &Engine, known: &MetaState, newest: &mut Timestamp) -> Res
             *newest = (*newest).max(Timestamp(file.timestamps.1));
             load_file(engine, &mut collection, file, &mut unchecked_bytes, newest)?;
         }
+        let index_files = known.index_files.iter().filter(|index| index.collection == record.id);
+        index_files.for_each(|index| indexing::load(engine, &mut collection, index, &mut unchecked_bytes));
         // Merges of earlier writers dropped no row that was deleted within the retention.
         let retention = u64::try_from(engine.config.snapshot_retention.as_millis()).unwrap_or(u64::MAX);
         collection.horizon = Timestamp::from_unix_ms(unix_ms().saturating_sub(retention));
@@ -155,7 +162,13 @@ fn load_file(
                 // A copy that a dead writer left in shared memory is used again; anything else is published from disk at
                 // once and copied later.
                 let path = engine.store.table_path(record.collection, record.id);
-                let placed = engine.publisher.place_table(record.collection, record.id, &path, record.checksum, false);
+                let placed = engine.publisher.place(
+                    record.collection,
+                    DurableFile::Table(record.id),
+                    &path,
+                    record.checksum,
+                    false,
+                );
                 sealed.place = placed.unwrap_or(Place::Disk);
             }
             collection.sealed.push(sealed);
@@ -219,16 +232,7 @@ fn open_checked(
             decode_checkpoint(&bytes, opened.row_count()).map_err(|error| damaged(&error))?
         }
     };
-    let sealed = SealedTable {
-        record: record.clone(),
-        table: opened.into(),
-        place: Place::Disk,
-        deletes: None,
-        dirty_lsn: None,
-        marked_last: Timestamp(0),
-        is_merging: false,
-    };
-    Ok((sealed, marks))
+    Ok((SealedTable::new(record.clone(), opened), marks))
 }
 
 fn replay_log(engine: &Engine, known: &MetaState, newest: &mut Timestamp) -> Result<()> {

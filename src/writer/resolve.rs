@@ -121,6 +121,8 @@ fn view(collection: &Collection, since: Option<Timestamp>) -> CollectionView {
                 entry: entry.clone(),
                 table: Arc::clone(&file.table),
                 deletes: file.deletes.as_ref().map(|deletes| deletes.cells.clone()),
+                // Rows are looked up by key and filter here, never by vector.
+                indexes: Vec::new(),
             })
         })
         .collect();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::commit::Committer;
 use super::engine::Engine;
 use super::operation::{self, Operation};
-use super::{deletes, fill, flush, lock, maintain, merge, recover, serialise};
+use super::{deletes, fill, flush, indexing, lock, maintain, merge, recover, serialise};
 use crate::config::exit;
-use crate::ipc::control::{Notice, Order, RoleContext};
+use crate::ipc::control::{Notice, Notices, Order, RoleContext};
 use crate::ipc::pool::PoolServer;
 use crate::types::{Error, Result, Timestamp};
 
@@ -51,8 +51,13 @@ pub fn run(context: RoleContext) -> ExitCode {
     let server: &'static PoolServer = Box::leak(Box::new(server));
     let (events, happened) = channel();
     let order_events = events.clone();
-    std::thread::spawn(move || forward_orders(&orders, &order_events));
-    let threads = Threads::start(&engine, server, &events);
+    let order_engine = Arc::clone(&engine);
+    std::thread::spawn(move || forward_orders(&order_engine, &orders, &order_events));
+    let index_notices = match notices.try_clone() {
+        Ok(notices) => notices,
+        Err(error) => return failed(&notices, &Error::io("duplicate the line to the supervisor", &error)),
+    };
+    let threads = Threads::start(&engine, server, &events, index_notices);
     notices.send(Notice::Ready { addresses: Vec::new() });
     match happened.recv() {
         Ok(Event::Drain) => match threads.drain(&engine, server, &happened) {
@@ -65,17 +70,21 @@ pub fn run(context: RoleContext) -> ExitCode {
     }
 }
 
-fn failed(notices: &crate::ipc::control::Notices, error: &Error) -> ExitCode {
+fn failed(notices: &Notices, error: &Error) -> ExitCode {
     tracing::error!("the writer ends: {error}");
     notices.send(Notice::Failed { message: error.to_string() });
     ExitCode::from(exit::code(error))
 }
 
-fn forward_orders(orders: &ipc_channel::ipc::IpcReceiver<Order>, events: &Sender<Event>) {
+fn forward_orders(engine: &Engine, orders: &ipc_channel::ipc::IpcReceiver<Order>, events: &Sender<Event>) {
     loop {
         let event = match orders.recv() {
             Ok(Order::Drain) => Event::Drain,
-            Ok(_) => continue,
+            Ok(order) => {
+                engine.builder.hear(order);
+                engine.index.raise();
+                continue;
+            }
             Err(_) => Event::Orphaned,
         };
         let is_last = !matches!(event, Event::Drain);
@@ -92,7 +101,7 @@ struct Threads {
 }
 
 impl Threads {
-    fn start(engine: &Arc<Engine>, server: &'static PoolServer, events: &Sender<Event>) -> Threads {
+    fn start(engine: &Arc<Engine>, server: &'static PoolServer, events: &Sender<Event>, notices: Notices) -> Threads {
         let (queue, operations) = sync_channel(QUEUE_OPERATIONS_MAX);
         let decoders = (0..DECODERS)
             .map(|_| {
@@ -106,6 +115,7 @@ impl Threads {
             spawn("serialise", engine, events, |engine| serialise::run(engine)),
             spawn("merge", engine, events, |engine| merge::run(engine)),
             spawn("fill", engine, events, |engine| fill::run(engine)),
+            spawn("index", engine, events, move |engine| indexing::run(engine, &notices)),
             spawn("tick", engine, events, |engine| maintain::run(engine)),
         ];
         Threads { decoders, committer, others }

@@ -16,7 +16,7 @@ use crate::format::table::sort_rows;
 use crate::ipc::progress::Gauge;
 use crate::storage::meta::MetaEdit;
 use crate::sys::failpoint::{self, Steps};
-use crate::types::{CollectionId, CollectionSchema, FileId, Lsn, PartitionId, Result, Timestamp};
+use crate::types::{CollectionId, CollectionSchema, DurableFile, FileId, Lsn, PartitionId, Result, Timestamp};
 
 /// How long the thread sleeps when nothing wakes it, and after an error.
 const IDLE: Duration = Duration::from_secs(1);
@@ -162,7 +162,7 @@ fn commit(
         // The checkpoint may hold every delete up to `dirty_lsn` and more; taking them as missing is always right.
         let marked_last = if file.dirty_lsn.is_some() { engine.clock.last() } else { Timestamp(0) };
         if !collection.is_published(job.partition) && output.place == crate::shm::manifest::Place::Shm {
-            engine.publisher.remove_table(job.collection, job.file);
+            engine.publisher.remove_copy(job.collection, DurableFile::Table(job.file));
             output.place = crate::shm::manifest::Place::Disk;
         }
         let dirty_lsn = file.dirty_lsn;

@@ -5,16 +5,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::mem_table::{MemTable, MemTableFile};
+use crate::config::limits::{BUILD_ATTEMPTS_MAX, INDEXED_ROWS_MIN};
+use crate::format::RowSource;
 use crate::format::deletes::DeletedAt;
 use crate::format::table::TableFile;
+use crate::index::spec::IndexSpec;
 use crate::shm::manifest::{
-    Catalog, CatalogAlias, CatalogCollection, Manifest, ManifestDeletes, ManifestFile, Place, ReleasedFile,
+    Catalog, CatalogAlias, CatalogCollection, Manifest, ManifestDeletes, ManifestFile, ManifestIndex,
+    ManifestUnindexed, Place, ReleasedFile,
 };
 use crate::types::{
-    CollectionId, CollectionRecord, CollectionSchema, DatabaseRecord, Epoch, Error, ErrorKind, FileId, FileRecord, Lsn,
-    PartitionId, PartitionRecord, Result, Timestamp,
+    CollectionId, CollectionRecord, CollectionSchema, DatabaseRecord, DurableFile, Epoch, Error, ErrorKind,
+    FieldSchema, FileRecord, IndexFileRecord, IndexId, Lsn, PartitionId, PartitionRecord, Result, Timestamp,
 };
 
 /// The live deletes of a table file.
@@ -45,9 +50,77 @@ pub struct SealedTable {
     pub marked_last: Timestamp,
     /// A merge reads it.
     pub is_merging: bool,
+    /// The builder reads it.
+    pub is_indexing: bool,
+    /// When this writer made it; `None` for files of earlier writers.
+    pub since: Option<Instant>,
+    /// Finished indexes over it.
+    pub indexes: Vec<SealedIndex>,
+    /// Indexes whose builds failed.
+    pub failed: Vec<FailedBuilds>,
+}
+
+/// A finished index over a table file.
+#[derive(Clone, Debug)]
+pub struct SealedIndex {
+    /// As in meta.
+    pub record: IndexFileRecord,
+    /// Where readers map it from.
+    pub place: Place,
+}
+
+/// Builds of one index over one table file that failed since the writer started.
+#[derive(Clone, Debug)]
+pub struct FailedBuilds {
+    /// Which index.
+    pub index: IndexId,
+    /// How often.
+    pub count: u32,
+    /// Why, the last time.
+    pub message: String,
+}
+
+/// An index of a collection for which files are built.
+#[derive(Clone, Debug)]
+pub struct BuiltIndex {
+    /// Which.
+    pub id: IndexId,
+    /// Over which field.
+    pub field: FieldSchema,
+    /// How.
+    pub spec: IndexSpec,
 }
 
 impl SealedTable {
+    /// A file without deletes and indexes, mapped from disk.
+    pub fn new(record: FileRecord, table: TableFile) -> SealedTable {
+        SealedTable {
+            record,
+            table: table.into(),
+            place: Place::Disk,
+            deletes: None,
+            dirty_lsn: None,
+            marked_last: Timestamp(0),
+            is_merging: false,
+            is_indexing: false,
+            since: None,
+            indexes: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Of these indexes the ones that it is large enough for and does not have. A file older than a field has no vectors.
+    pub fn lacking<'a>(&'a self, built: &'a [BuiltIndex]) -> impl Iterator<Item = &'a BuiltIndex> {
+        let is_large = self.record.row_count >= INDEXED_ROWS_MIN;
+        let has = |id: IndexId| self.indexes.iter().any(|index| index.record.index == id);
+        built.iter().filter(move |index| is_large && !has(index.id) && self.table.column(&index.field).is_some())
+    }
+
+    /// The failures of an index, when there are too many to try again.
+    pub fn given_up(&self, index: IndexId) -> Option<&FailedBuilds> {
+        self.failed.iter().find(|failed| failed.index == index && failed.count >= BUILD_ATTEMPTS_MAX)
+    }
+
     /// Rows marked deleted.
     pub fn marked_count(&self) -> u64 {
         self.deletes.as_ref().map_or(0, |deletes| deletes.cells.marked_count())
@@ -66,10 +139,10 @@ pub enum Garbage {
         /// Bytes of the insert buffer.
         buffer_bytes: u64,
     },
-    /// A table file's copy in shared memory.
-    Published(FileId),
-    /// A durable table file, its checkpoint and its copy in shared memory.
-    Durable(FileId),
+    /// The copy of a table or index file in shared memory.
+    Published(DurableFile),
+    /// A durable table file with its checkpoint, or an index file, and the copy in shared memory.
+    Durable(DurableFile),
 }
 
 /// A collection.
@@ -161,12 +234,39 @@ impl Collection {
             partitions: self.record.partitions.clone(),
             indexes: self.record.indexes.clone(),
             sealed_row_count: sealed_rows,
+            unindexed: self.unindexed(),
             horizon: self.horizon,
             files: published.map(manifest_file).collect(),
             released: released.map(released_file).collect(),
             chunks: memtables.flat_map(|(_, table)| table.files()).flat_map(MemTableFile::manifest_chunks).collect(),
             damage: self.damage.clone(),
         }
+    }
+
+    /// The indexes for which files are built.
+    pub fn built_indexes(&self) -> Vec<BuiltIndex> {
+        let built = self.record.indexes.iter().filter_map(|index| {
+            let field = self.schema.field_by_id(index.field).filter(|field| field.data_type.is_vector())?.clone();
+            let spec = IndexSpec::parse(&field, &index.params).ok().filter(IndexSpec::is_built)?;
+            Some(BuiltIndex { id: index.id, field, spec })
+        });
+        built.collect()
+    }
+
+    /// What is still to be built.
+    fn unindexed(&self) -> Vec<ManifestUnindexed> {
+        let built = self.built_indexes();
+        let of_file = |file: &SealedTable| -> Vec<ManifestUnindexed> {
+            let lacking = file.lacking(&built).map(|index| ManifestUnindexed {
+                index: index.id,
+                file: file.record.id,
+                row_count: file.record.row_count,
+                timestamp_min: Timestamp(file.record.timestamps.0),
+                failure: file.given_up(index.id).map(|failed| failed.message.clone()),
+            });
+            lacking.collect()
+        };
+        self.sealed.iter().flat_map(of_file).collect()
     }
 
     /// The first log record that is needed after a crash; `None` when everything is in table files and checkpoints.
@@ -202,7 +302,9 @@ impl Collection {
         if let Some(deletes) = file.deletes {
             self.garbage.push(Garbage::Live { name: deletes.name, place: deletes.place, buffer_bytes: 0 });
         }
-        self.garbage.push(Garbage::Durable(file.record.id));
+        let indexes = file.indexes.iter().map(|index| Garbage::Durable(index.record.name()));
+        self.garbage.extend(indexes);
+        self.garbage.push(Garbage::Durable(DurableFile::Table(file.record.id)));
     }
 }
 
@@ -216,6 +318,11 @@ fn released_file(file: &SealedTable) -> ReleasedFile {
         row_count: file.record.row_count,
         deleted_count: file.marked_count(),
     }
+}
+
+fn manifest_index(index: &SealedIndex) -> ManifestIndex {
+    let record = &index.record;
+    ManifestIndex { index: record.index, file_bytes: record.file_bytes, checksum: record.checksum, place: index.place }
 }
 
 fn manifest_file(file: &SealedTable) -> ManifestFile {
@@ -233,6 +340,7 @@ fn manifest_file(file: &SealedTable) -> ManifestFile {
             .deletes
             .as_ref()
             .map(|deletes| ManifestDeletes { name: deletes.name.clone(), place: deletes.place }),
+        indexes: file.indexes.iter().map(manifest_index).collect(),
     }
 }
 

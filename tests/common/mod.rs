@@ -185,6 +185,12 @@ impl Server {
         (output.status.success(), text)
     }
 
+    /// What `shoal status` says.
+    pub fn status(&self) -> String {
+        let output = self.command().arg("status").arg(&self.data_dir).output().expect("shoal runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// kill -9 of every process.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -282,7 +288,7 @@ fn checked(status: Option<common::Status>) -> Result<(), Refused> {
     }
 }
 
-fn pair(key: &str, value: &str) -> common::KeyValuePair {
+pub fn pair(key: &str, value: &str) -> common::KeyValuePair {
     common::KeyValuePair { key: key.to_owned(), value: value.to_owned() }
 }
 

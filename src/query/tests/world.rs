@@ -216,9 +216,10 @@ impl World {
             timestamps: summary.timestamps,
             place: Place::Disk,
             deletes: has_deletes.then(|| ManifestDeletes { name: "0.del".to_owned(), place: Place::Disk }),
+            indexes: Vec::new(),
         };
         self.sealed_rows.push(order.iter().map(|row| places[row.row as usize]).collect());
-        self.sealed.push(Arc::new(SealedFile { entry, table, deletes }));
+        self.sealed.push(Arc::new(SealedFile { entry, table, deletes, indexes: Vec::new() }));
     }
 
     /// Replaces every number that a sealed file holds behind the back of its statistics.
@@ -233,7 +234,8 @@ impl World {
         std::fs::write(&path, bytes).unwrap();
         let map = Arc::new(SharedMap::read(&File::open(&path).unwrap()).unwrap());
         let table = Arc::new(TableFile::open(map).unwrap());
-        self.sealed[file] = Arc::new(SealedFile { entry: sealed.entry.clone(), table, deletes: None });
+        self.sealed[file] =
+            Arc::new(SealedFile { entry: sealed.entry.clone(), table, deletes: None, indexes: Vec::new() });
     }
 
     /// Marks random rows of files that can have deletes, at timestamps after their insert.
@@ -304,6 +306,7 @@ impl World {
             indexes: self.indexes.clone(),
             sealed_row_count: 0,
             released: Vec::new(),
+            unindexed: Vec::new(),
             horizon: self.horizon,
             files: self.sealed.iter().map(|file| file.entry.clone()).collect(),
             chunks: self.growing.iter().map(|chunk| chunk.entry.clone()).collect(),

@@ -12,10 +12,11 @@ use crate::format::deletes::DeletedAt;
 use crate::format::growing::GrowingFile;
 use crate::format::table::TableFile;
 use crate::format::{FormatError, RowSource};
-use crate::shm::manifest::{ManifestChunk, ManifestDeletes, ManifestFile};
+use crate::index::IndexFile;
+use crate::shm::manifest::{ManifestChunk, ManifestDeletes, ManifestFile, ManifestIndex};
 use crate::shm::paths;
 use crate::sys::map::SharedMap;
-use crate::types::{CollectionId, Error, ErrorKind, FileId};
+use crate::types::{CollectionId, DurableFile, Error, ErrorKind, FileId};
 
 /// Why something published was not opened.
 #[derive(Debug)]
@@ -69,7 +70,15 @@ impl<'a> Files<'a> {
                 None => Some(self.open_deletes(named, entry.row_count)?),
             },
         };
-        Ok(Arc::new(SealedFile { entry: entry.clone(), table, deletes }))
+        let indexes = entry.indexes.iter().map(|named| {
+            let known = old.and_then(|old| old.entry.indexes.iter().position(|other| other == named).zip(Some(old)));
+            match known.and_then(|(position, old)| old.indexes.get(position)) {
+                Some(index) => Ok(Arc::clone(index)),
+                None => self.open_index(entry, named),
+            }
+        });
+        let indexes = indexes.collect::<Result<_, OpenError>>()?;
+        Ok(Arc::new(SealedFile { entry: entry.clone(), table, deletes, indexes }))
     }
 
     /// The growing chunk of a manifest's line.
@@ -85,8 +94,20 @@ impl<'a> Files<'a> {
         Ok(Arc::new(GrowingChunk { entry: entry.clone(), file }))
     }
 
+    /// Maps an index; its bytes were checked when it was copied or adopted.
+    fn open_index(&self, entry: &ManifestFile, named: &ManifestIndex) -> Result<Arc<IndexFile>, OpenError> {
+        let file = DurableFile::Index(entry.id, named.index);
+        let path = paths::durable(self.instance, self.collection, file, named.place);
+        let map = open_map(&path)?;
+        check_length(&path, "bytes", named.file_bytes, map.len() as u64)?;
+        let index = IndexFile::open(map)
+            .map_err(|error| Error::new(ErrorKind::Corrupt, format!("cannot read {}: {error}", path.display())))?;
+        check_length(&path, "rows", entry.row_count, index.header().row_count)?;
+        Ok(Arc::new(index))
+    }
+
     fn open_table(&self, entry: &ManifestFile) -> Result<Arc<TableFile>, OpenError> {
-        let path = paths::table(self.instance, self.collection, entry.id, entry.place);
+        let path = paths::durable(self.instance, self.collection, DurableFile::Table(entry.id), entry.place);
         let map = open_map(&path)?;
         check_length(&path, "bytes", entry.file_bytes, map.len() as u64)?;
         let table = TableFile::open(map).map_err(|error| corrupt(&path, &error))?;

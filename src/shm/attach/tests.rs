@@ -8,7 +8,7 @@ use crate::shm::fixture::{CELL, COLLECTION, Home, batch, catalog, growing, keys,
 use crate::shm::manifest::ManifestDeletes;
 use crate::shm::publish::Publisher;
 use crate::sys::test_child::{Child, mount_small_tmpfs};
-use crate::types::Timestamp;
+use crate::types::{DurableFile, Timestamp};
 
 /// Publishes an empty `deleted_at` file for a table and names it in the table's line.
 fn add_deletes(home: &Home, entry: &mut ManifestFile, name: &str) -> DeletedAt {
@@ -80,7 +80,7 @@ fn an_old_view_keeps_its_bytes_after_their_replacement() {
     let mut new = table(&home, 2, &[4]);
     place(&home, &mut new, true);
     home.publisher.publish_manifest(CELL, &mut manifest(vec![new], Vec::new())).unwrap();
-    home.publisher.remove_table(COLLECTION, view.sealed[0].entry.id);
+    home.publisher.remove_copy(COLLECTION, DurableFile::Table(view.sealed[0].entry.id));
     fs::remove_dir_all(home.instance.tables_dir(COLLECTION)).unwrap();
     assert_eq!(keys(&*attachment.view(COLLECTION, CELL).unwrap().sealed[0].table), [4]);
     assert_eq!(keys(&*view.sealed[0].table), [1, 2, 3]);
@@ -126,7 +126,7 @@ fn a_reader_that_races_with_replacements_always_gets_a_whole_view() {
         let (_writer, chunk) = growing(&home.publisher, &name, &[round]);
         home.publisher.publish_manifest(CELL, &mut manifest(vec![entry], vec![chunk])).unwrap();
         home.publish_catalog();
-        home.publisher.remove_table(COLLECTION, crate::types::FileId(round - 1));
+        home.publisher.remove_copy(COLLECTION, DurableFile::Table(crate::types::FileId(round - 1)));
         home.publisher.remove_live(COLLECTION, &format!("{}-0-1.grow", round - 1), Place::Shm);
     };
     publish(1);

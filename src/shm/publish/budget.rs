@@ -1,11 +1,11 @@
-//! How much of shared memory table files may take, and what is there.
+//! How much of shared memory table and index files may take, and what is there.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys::space;
-use crate::types::{CollectionId, FileId};
+use crate::types::{CollectionId, DurableFile};
 
 /// Table files leave this part of the file system free for growing files, `deleted_at` files and manifests, without which
 /// nothing can be written at all ...
@@ -23,7 +23,7 @@ pub(super) struct Budget {
 
 #[derive(Debug, Default)]
 struct Used {
-    tables: HashMap<(CollectionId, FileId), u64>,
+    tables: HashMap<(CollectionId, DurableFile), u64>,
     live: HashMap<(CollectionId, String), u64>,
     table_bytes: u64,
     live_bytes: u64,
@@ -39,8 +39,8 @@ impl Budget {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for a table file, when there is. `is_there`: its bytes are in shared memory already.
-    pub(super) fn reserve_table(&self, collection: CollectionId, file: FileId, bytes: u64, is_there: bool) -> bool {
+    /// Takes room for a table or index file, when there is. `is_there`: its bytes are in shared memory already.
+    pub(super) fn reserve_file(&self, collection: CollectionId, file: DurableFile, bytes: u64, is_there: bool) -> bool {
         let mut used = self.used();
         if used.tables.contains_key(&(collection, file)) {
             return true;
@@ -68,7 +68,7 @@ impl Budget {
         space.total_bytes == 0 || space.free_bytes >= bytes.saturating_add(reserve)
     }
 
-    pub(super) fn remove_table(&self, collection: CollectionId, file: FileId) {
+    pub(super) fn remove_file(&self, collection: CollectionId, file: DurableFile) {
         let mut used = self.used();
         let bytes = used.tables.remove(&(collection, file)).unwrap_or(0);
         used.table_bytes -= bytes;
@@ -101,7 +101,7 @@ impl Budget {
     }
 
     /// Files of a collection that this writer has there or is about to have: tables, and names of live files.
-    pub(super) fn files_of(&self, wanted: CollectionId) -> (Vec<FileId>, Vec<String>) {
+    pub(super) fn files_of(&self, wanted: CollectionId) -> (Vec<DurableFile>, Vec<String>) {
         let used = self.used();
         let tables = used.tables.keys().filter(|(collection, _)| *collection == wanted).map(|(_, file)| *file);
         let live = used.live.keys().filter(|(collection, _)| *collection == wanted).map(|(_, name)| name.clone());

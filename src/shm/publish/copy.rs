@@ -1,4 +1,4 @@
-//! Copies of table files, and their checksums.
+//! Copies of table and index files, and their checksums.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -15,18 +15,18 @@ use crate::types::{Error, ErrorKind, Result};
 /// Bytes are read in blocks of this size: they are hashed and written while the processor's cache still has them.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Reads a table file and checks its crc64-nvme.
+/// Reads a table or index file and checks its crc64-nvme.
 ///
 /// # Errors
 /// Of kind `Corrupt` when it does not match; those of reading.
-pub fn verify_table(path: &Path, checksum: u64) -> Result<()> {
+pub fn verify_file(path: &Path, checksum: u64) -> Result<()> {
     let read = || hash_blocks(&mut File::open(path)?, |_| Ok(()));
-    let found = read().map_err(|error| Error::io(format_args!("read table file {}", path.display()), &error))?;
+    let found = read().map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
     check(path, checksum, found)
 }
 
-/// Copies a table file under a temporary name, which is renamed when its checksum is right. Without room it stays on disk.
-pub(super) fn copy_table(source: &Path, target: &Path, bytes: u64, checksum: u64) -> Result<Place> {
+/// Copies a file under a temporary name, which is renamed when its checksum is right. Without room it stays on disk.
+pub(super) fn copy_file(source: &Path, target: &Path, bytes: u64, checksum: u64) -> Result<Place> {
     let temporary = paths::temporary(target);
     let copied = copy_checked(source, &temporary, bytes, checksum).and_then(|place| {
         if place == Place::Shm {
@@ -48,15 +48,14 @@ fn copy_checked(source: &Path, temporary: &Path, bytes: u64, checksum: u64) -> R
     let mut file = match made {
         Ok(file) => file,
         Err(error) if is_no_room(&error) => {
-            verify_table(source, checksum)?;
+            verify_file(source, checksum)?;
             return Ok(Place::Disk);
         }
         Err(error) => return Err(Error::io(format_args!("make {} ({bytes} bytes)", temporary.display()), &error)),
     };
     let mut copy = || hash_blocks(&mut File::open(source)?, |block| file.write_all(block));
-    let found = copy().map_err(|error| {
-        Error::io(format_args!("copy table file {} to {}", source.display(), temporary.display()), &error)
-    })?;
+    let found = copy()
+        .map_err(|error| Error::io(format_args!("copy {} to {}", source.display(), temporary.display()), &error))?;
     check(source, checksum, found)?;
     Ok(Place::Shm)
 }
@@ -83,7 +82,7 @@ fn check(path: &Path, expected: u64, found: u64) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "table file {} is damaged: its checksum is {found:016x}, it was written with {expected:016x}; restore it from a backup",
+        "{} is damaged: its checksum is {found:016x}, it was written with {expected:016x}; restore it from a backup",
         path.display()
     );
     Err(Error::new(ErrorKind::Corrupt, message))

@@ -9,7 +9,7 @@ use super::budget::Budget;
 use crate::config::Instance;
 use crate::shm::manifest::{Manifest, Place};
 use crate::shm::paths;
-use crate::types::{CollectionId, Epoch, Error, Result};
+use crate::types::{CollectionId, DurableFile, Epoch, Error, Result};
 
 /// Removes collections without a manifest, files that manifests do not name and catalogs of other epochs. Of names that are
 /// none of these it knows nothing and leaves them.
@@ -44,15 +44,17 @@ fn is_old_catalog(name: &str, epoch: Epoch) -> bool {
 fn names_to_keep(manifest: &Manifest, budget: &Budget, place: Place) -> HashSet<String> {
     let mut names = HashSet::from([paths::manifest_name(manifest.epoch)]);
     for file in &manifest.files {
-        if file.place == Place::Shm && place == Place::Shm {
-            names.insert(paths::table_name(file.id));
+        if place == Place::Shm {
+            let indexes = file.indexes.iter().map(|index| (index.place, DurableFile::Index(file.id, index.index)));
+            let placed = indexes.chain([(file.place, DurableFile::Table(file.id))]);
+            names.extend(placed.filter(|(at, _)| *at == Place::Shm).map(|(_, file)| file.to_string()));
         }
         names.extend(file.deletes.iter().filter(|deletes| deletes.place == place).map(|deletes| deletes.name.clone()));
     }
     names.extend(manifest.chunks.iter().filter(|chunk| chunk.place == place).map(|chunk| chunk.name.clone()));
     let (tables, live) = budget.files_of(manifest.collection);
     names.extend(live);
-    for name in tables.into_iter().map(paths::table_name) {
+    for name in tables.into_iter().map(|file| file.to_string()) {
         names.insert(paths::temporary(Path::new(&name)).to_string_lossy().into_owned());
         names.insert(name);
     }

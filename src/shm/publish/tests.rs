@@ -51,7 +51,7 @@ fn a_table_is_copied_whole_and_counted() {
     let source = home.instance.tables_dir(COLLECTION).join("11.arrow");
     assert_eq!(fs::read(&source).unwrap(), fs::read(collection_dir(&home).join("11.arrow")).unwrap());
     assert_eq!(home.publisher.shm_bytes(), (entry.file_bytes, 0));
-    home.publisher.remove_table(COLLECTION, entry.id);
+    home.publisher.remove_copy(COLLECTION, DurableFile::Table(entry.id));
     assert_eq!(home.publisher.shm_bytes(), (0, 0));
     assert!(names(&collection_dir(&home)).is_empty());
 }
@@ -62,14 +62,14 @@ fn a_damaged_table_is_refused_and_leaves_nothing() {
     let entry = table(&home, 11, &[1, 2, 3]);
     let source = home.instance.tables_dir(COLLECTION).join("11.arrow");
     let wrong = entry.checksum ^ 1;
-    let error = home.publisher.place_table(COLLECTION, entry.id, &source, wrong, true).unwrap_err();
+    let error = home.publisher.place(COLLECTION, DurableFile::Table(entry.id), &source, wrong, true).unwrap_err();
     assert!(error.kind == ErrorKind::Corrupt && error.message.contains("11.arrow"), "{error}");
     assert!(names(&collection_dir(&home)).is_empty());
     assert_eq!(home.publisher.shm_bytes(), (0, 0));
-    let unread = home.publisher.place_table(COLLECTION, entry.id, &source, wrong, false).unwrap();
+    let unread = home.publisher.place(COLLECTION, DurableFile::Table(entry.id), &source, wrong, false).unwrap();
     assert_eq!(unread, Place::Disk);
-    assert!(verify_table(&source, wrong).is_err());
-    verify_table(&source, entry.checksum).unwrap();
+    assert!(verify_file(&source, wrong).is_err());
+    verify_file(&source, entry.checksum).unwrap();
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn tables_beyond_the_budget_stay_on_disk_until_room_is_given_back() {
     place(&home, &mut second, true);
     assert_eq!((first.place, second.place), (Place::Shm, Place::Disk));
     let source = home.instance.tables_dir(COLLECTION).join("2.arrow");
-    let wrong = home.publisher.place_table(COLLECTION, second.id, &source, second.checksum ^ 1, true);
+    let wrong = home.publisher.place(COLLECTION, DurableFile::Table(second.id), &source, second.checksum ^ 1, true);
     assert_eq!(wrong.unwrap_err().kind, ErrorKind::Corrupt, "it is read also when it is not copied");
-    home.publisher.remove_table(COLLECTION, first.id);
+    home.publisher.remove_copy(COLLECTION, DurableFile::Table(first.id));
     place(&home, &mut second, true);
     assert_eq!(second.place, Place::Shm);
 }
@@ -98,13 +98,19 @@ fn a_new_writer_takes_over_the_copies_it_finds() {
     let second = Publisher::open(&home.instance, &ServerConfig::default()).unwrap();
     let source = home.instance.tables_dir(COLLECTION).join("1.arrow");
     for copy in [false, true] {
-        assert_eq!(second.place_table(COLLECTION, entry.id, &source, entry.checksum, copy).unwrap(), Place::Shm);
+        assert_eq!(
+            second.place(COLLECTION, DurableFile::Table(entry.id), &source, entry.checksum, copy).unwrap(),
+            Place::Shm
+        );
         assert_eq!(fs::metadata(collection_dir(&home).join("1.arrow")).unwrap().modified().unwrap(), copied);
     }
     assert_eq!(second.shm_bytes().0, entry.file_bytes);
     fs::write(collection_dir(&home).join("1.arrow"), vec![0; entry.file_bytes as usize]).unwrap();
-    assert_eq!(second.place_table(COLLECTION, entry.id, &source, entry.checksum, true).unwrap(), Place::Shm);
-    verify_table(&collection_dir(&home).join("1.arrow"), entry.checksum).unwrap();
+    assert_eq!(
+        second.place(COLLECTION, DurableFile::Table(entry.id), &source, entry.checksum, true).unwrap(),
+        Place::Shm
+    );
+    verify_file(&collection_dir(&home).join("1.arrow"), entry.checksum).unwrap();
 }
 
 #[test]

@@ -6,8 +6,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
 /// Every table of ours.
-pub(super) const TABLES: [&str; 7] =
-    ["databases", "collections", "partitions", "indexes", "aliases", "table_files", "progress"];
+pub(super) const TABLES: [&str; 8] =
+    ["databases", "collections", "partitions", "indexes", "aliases", "table_files", "index_files", "progress"];
 /// The column of the checksum.
 const COLUMN: &str = "row_crc";
 

@@ -31,7 +31,16 @@ pub(super) fn apply(transaction: &Transaction<'_>, edit: &MetaEdit) -> rusqlite:
             run("DELETE FROM aliases WHERE database = ?1 AND alias = ?2", params![database, alias])
         }
         MetaEdit::PutFile(file) => put_file(transaction, file),
-        MetaEdit::DropFile(id) => run("DELETE FROM table_files WHERE id = ?1", params![id.0]),
+        MetaEdit::DropFile(id) => run("DELETE FROM table_files WHERE id = ?1", params![id.0])
+            .and_then(|()| run("DELETE FROM index_files WHERE file = ?1", params![id.0])),
+        MetaEdit::PutIndexFile(index) => put(
+            "index_files",
+            "INSERT OR REPLACE INTO index_files (file, index_id, collection, file_bytes, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![index.file.0, index.index.0, index.collection.0, index.file_bytes as i64, index.checksum as i64],
+        ),
+        MetaEdit::DropIndexFile(file, index) => {
+            run("DELETE FROM index_files WHERE file = ?1 AND index_id = ?2", params![file.0, index.0])
+        }
         MetaEdit::SetIdNext(id) => set(transaction, "id_next", *id),
         MetaEdit::SetRowIdNext(id) => set(transaction, "row_id_next", *id),
         MetaEdit::SetTimestampHigh(timestamp) => set(transaction, "timestamp_high", timestamp.0 as i64),

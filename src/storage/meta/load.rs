@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::MetaState;
 use crate::types::{
-    CollectionId, CollectionRecord, DatabaseRecord, FieldId, FileId, FileRecord, IndexId, IndexRecord, Lsn,
-    PartitionId, PartitionRecord, Timestamp,
+    CollectionId, CollectionRecord, DatabaseRecord, FieldId, FileId, FileRecord, IndexFileRecord, IndexId, IndexRecord,
+    Lsn, PartitionId, PartitionRecord, Timestamp,
 };
 
 /// Reads everything in one transaction: one moment.
@@ -33,6 +33,11 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<MetaState> {
             "SELECT id, collection, partition, state, row_count, file_bytes, checksum, timestamp_min, timestamp_max,
                 deleted_count FROM table_files ORDER BY id",
             file,
+        )?,
+        index_files: rows(
+            &transaction,
+            "SELECT file, index_id, collection, file_bytes, checksum FROM index_files ORDER BY file, index_id",
+            index_file,
         )?,
         id_next: at("id_next", 1),
         row_id_next: at("row_id_next", 1),
@@ -123,6 +128,16 @@ fn file(row: &Row<'_>) -> rusqlite::Result<FileRecord> {
         checksum: unsigned(row, 6)?,
         timestamps: (unsigned(row, 7)?, unsigned(row, 8)?),
         deleted_count: unsigned(row, 9)?,
+    })
+}
+
+fn index_file(row: &Row<'_>) -> rusqlite::Result<IndexFileRecord> {
+    Ok(IndexFileRecord {
+        file: FileId(row.get(0)?),
+        index: IndexId(row.get(1)?),
+        collection: CollectionId(row.get(2)?),
+        file_bytes: unsigned(row, 3)?,
+        checksum: unsigned(row, 4)?,
     })
 }
 

@@ -66,6 +66,26 @@ fn file(id: i64, state: FileState) -> FileRecord {
     }
 }
 
+fn index_file(file: i64, index: i64) -> IndexFileRecord {
+    IndexFileRecord {
+        file: FileId(file),
+        index: IndexId(index),
+        collection: CollectionId(10),
+        file_bytes: 1 << 40,
+        checksum: u64::MAX - 3,
+    }
+}
+
+#[test]
+fn index_files_go_one_by_one_and_with_their_table_file() {
+    let (_dir, mut meta) = meta();
+    let put = |file, index| MetaEdit::PutIndexFile(index_file(file, index));
+    meta.apply(&[put(20, 13), put(20, 14), put(21, 13), MetaEdit::DropIndexFile(FileId(20), IndexId(13))]).unwrap();
+    assert_eq!(meta.load().unwrap().index_files, [index_file(20, 14), index_file(21, 13)]);
+    meta.apply(&[MetaEdit::DropFile(FileId(20))]).unwrap();
+    assert_eq!(meta.load().unwrap().index_files, [index_file(21, 13)]);
+}
+
 #[test]
 fn a_new_catalog_has_the_default_database_and_free_ids() {
     let (_dir, meta) = meta();
@@ -116,6 +136,8 @@ fn every_edit_comes_back_as_it_was_made() {
         MetaEdit::SetLsnNext(Lsn(7)),
     ];
     edits.extend(files.iter().cloned().map(MetaEdit::PutFile));
+    let index_files = [index_file(20, 13), index_file(20, 14), index_file(21, 13)];
+    edits.extend(index_files.iter().cloned().map(MetaEdit::PutIndexFile));
     meta.apply(&edits).unwrap();
     let meta = reopened(meta);
     let state = meta.load().unwrap();
@@ -124,6 +146,7 @@ fn every_edit_comes_back_as_it_was_made() {
         collections: vec![collection(10), collection(30)],
         aliases: vec![("default".to_owned(), "x".to_owned(), CollectionId(10))],
         files,
+        index_files: index_files.to_vec(),
         id_next: 40,
         row_id_next: i64::MAX,
         timestamp_high: Timestamp(u64::MAX),
@@ -180,7 +203,7 @@ fn a_catalog_of_another_version_or_program_is_refused_by_name() {
             let error = opened.unwrap_err();
             assert!(error.message.contains(word) && error.message.contains("meta.sqlite"), "{error}");
         }
-        meta.connection.execute_batch("PRAGMA user_version = 2").unwrap();
+        meta.connection.execute_batch("PRAGMA user_version = 3").unwrap();
     }
 }
 
@@ -203,6 +226,7 @@ fn a_changed_row_of_any_table_is_corrupt_and_named() {
         ("indexes", "name = 'j'"),
         ("aliases", "collection = 11"),
         ("table_files", "row_count = 8"),
+        ("index_files", "checksum = 8"),
         ("progress", "value = value + 1"),
     ];
     assert_eq!(changes.map(|(table, _)| table), checksum::TABLES);
@@ -212,6 +236,7 @@ fn a_changed_row_of_any_table_is_corrupt_and_named() {
         meta.apply(&[
             MetaEdit::PutCollection(collection(10)),
             MetaEdit::PutFile(file(20, FileState::Raw)),
+            MetaEdit::PutIndexFile(index_file(20, 13)),
             MetaEdit::PutAlias { database: alias.0, alias: alias.1, collection: CollectionId(10) },
         ])
         .unwrap();
