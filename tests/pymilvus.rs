@@ -156,6 +156,26 @@ fn indexes() {
 }
 
 #[test]
+fn partial_update() {
+    pytest("test_partial_update.py");
+}
+
+#[test]
+fn partition_key() {
+    pytest("test_partition_key.py");
+}
+
+#[test]
+fn ttl() {
+    pytest("test_ttl.py");
+}
+
+#[test]
+fn random() {
+    pytest("test_random.py");
+}
+
+#[test]
 fn every_python_file_has_its_test_here() {
     let this = fs::read_to_string(root().join("tests/pymilvus.rs")).expect("this file");
     for entry in fs::read_dir(root().join("tests/python")).expect("the folder is there") {

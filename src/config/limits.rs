@@ -32,6 +32,10 @@ pub const BATCH_BYTES_MAX: usize = 1 << 30;
 pub const SHARDS_MAX: i32 = 16;
 /// Most partitions of a collection (Milvus).
 pub const PARTITIONS_MAX: usize = 1_024;
+/// Partitions of a collection with a partition key whose request names no number (Milvus).
+pub const PARTITION_KEY_PARTITIONS: usize = 16;
+/// Longest time to live of rows in seconds: 100 years (Milvus).
+pub const TTL_SECONDS_MAX: i64 = 3_155_760_000;
 /// Most collections: each has a cell in the control file.
 pub const COLLECTIONS_MAX: usize = 65_536;
 /// Fewest rows of a table file that gets an index: fewer are scanned as fast.

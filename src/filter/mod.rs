@@ -27,7 +27,7 @@ mod tests;
 
 pub use error::{FilterError, FilterErrorKind};
 pub use path::{JsonPath, JsonScalar};
-pub use plan::{KeyBounds, Plan};
+pub use plan::{Isolation, KeyBounds, Plan};
 
 use crate::types::{ColumnView, FieldId, FieldSchema, Nulls, ValueRange, Zone};
 

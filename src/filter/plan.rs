@@ -83,6 +83,35 @@ impl Plan {
         self.inner.bounds.as_ref()
     }
 
+    /// The values of an integer or string field that a row must have one of to match, when the filter is a conjunction that
+    /// says so.
+    pub fn values_of(&self, field: FieldId) -> Option<Keys> {
+        let checked = &self.inner.checked;
+        let parts = conjunction(checked).into_iter();
+        let lists = parts.filter_map(|part| equal_values(key_test(checked, part, field)?));
+        lists.min_by_key(Keys::len)
+    }
+
+    /// Whether the filter asks for exactly one value of a field, beside whatever else.
+    pub fn check_isolated(&self, field: FieldId) -> Isolation {
+        let checked = &self.inner.checked;
+        let mut isolation = Isolation::NotFound;
+        for part in conjunction(checked) {
+            match key_test(checked, part, field) {
+                Some(Condition::Int { low, high }) if low == high => isolation = Isolation::OneValue,
+                Some(Condition::TextEqual(_)) => isolation = Isolation::OneValue,
+                Some(Condition::IntIn(_) | Condition::TextIn(_)) => return Isolation::Unsupported("IN"),
+                Some(_) => return Isolation::Unsupported("ranges and patterns"),
+                None if !uses(checked, part, field) => {}
+                None if matches!(checked.predicates[part as usize], Predicate::Or(_)) => {
+                    return Isolation::Unsupported("OR");
+                }
+                None => return Isolation::Unsupported("NOT"),
+            }
+        }
+        isolation
+    }
+
     /// The fields it reads.
     pub fn fields(&self) -> &[FieldSchema] {
         &self.inner.checked.fields
@@ -101,6 +130,17 @@ impl Plan {
         }
         bitmap
     }
+}
+
+/// How a filter uses the field that keeps tenants apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// It names one value that every match has.
+    OneValue,
+    /// It does not speak of the field.
+    NotFound,
+    /// It uses the field otherwise.
+    Unsupported(&'static str),
 }
 
 /// Keeps a random share of the rows that are set, to the nearest whole row (which of the two is random too).
@@ -143,6 +183,49 @@ fn key_test(checked: &Checked, id: PredicateId, key: FieldId) -> Option<&Conditi
     }
 }
 
+/// The parts that all have to be true.
+fn conjunction(checked: &Checked) -> Vec<PredicateId> {
+    let mut parts = Vec::new();
+    let mut open = vec![checked.root];
+    while let Some(id) = open.pop() {
+        match &checked.predicates[id as usize] {
+            Predicate::And(children) => open.extend(children),
+            Predicate::Or(children) if children.len() == 1 => open.extend(children),
+            _ => parts.push(id),
+        }
+    }
+    parts
+}
+
+/// Whether a predicate asks anything about a field's values.
+fn uses(checked: &Checked, root: PredicateId, field: FieldId) -> bool {
+    let mut open = vec![root];
+    while let Some(id) = open.pop() {
+        match &checked.predicates[id as usize] {
+            Predicate::And(children) | Predicate::Or(children) => open.extend(children),
+            Predicate::Not(child) => open.push(*child),
+            Predicate::Leaf { leaf: Leaf::Scalar { field: asked, .. }, .. } => {
+                if checked.fields[usize::from(*asked)].id == field {
+                    return true;
+                }
+            }
+            Predicate::Leaf { .. } | Predicate::Constant(_) => {}
+        }
+    }
+    false
+}
+
+/// The values a test lets through, when it lists them.
+fn equal_values(test: &Condition) -> Option<Keys> {
+    match test {
+        Condition::Int { low, high } if low == high => Some(Keys::Int(vec![*low])),
+        Condition::IntIn(set) => Some(Keys::Int(set.members().to_vec())),
+        Condition::TextEqual(text) => Some(Keys::Text(vec![text.to_string()])),
+        Condition::TextIn(set) => Some(Keys::Text(set.members().iter().map(|member| member.to_string()).collect())),
+        _ => None,
+    }
+}
+
 fn primary_keys(checked: &Checked, key: FieldId) -> Option<Keys> {
     if checked.sample.is_some() {
         return None;
@@ -152,23 +235,12 @@ fn primary_keys(checked: &Checked, key: FieldId) -> Option<Keys> {
         let [only] = **children else { return None };
         root = only;
     }
-    match key_test(checked, root, key)? {
-        Condition::Int { low, high } if low == high => Some(Keys::Int(vec![*low])),
-        Condition::IntIn(set) => Some(Keys::Int(set.members().to_vec())),
-        Condition::TextEqual(text) => Some(Keys::Text(vec![text.to_string()])),
-        Condition::TextIn(set) => Some(Keys::Text(set.members().iter().map(|member| member.to_string()).collect())),
-        _ => None,
-    }
+    equal_values(key_test(checked, root, key)?)
 }
 
 fn primary_key_bounds(checked: &Checked, key: FieldId) -> Option<KeyBounds> {
     let mut bounds: Option<KeyBounds> = None;
-    let mut open = vec![checked.root];
-    while let Some(id) = open.pop() {
-        if let Predicate::And(children) = &checked.predicates[id as usize] {
-            open.extend(children);
-            continue;
-        }
+    for id in conjunction(checked) {
         let Some(part) = key_test(checked, id, key).and_then(test_bounds) else { continue };
         bounds = Some(match bounds {
             None => part,

@@ -10,7 +10,8 @@ use super::schemas::DYNAMIC_FIELD;
 use crate::config::limits::{BATCH_BYTES_MAX, FILTER_DEPTH_MAX};
 use crate::filter::{TemplateValue, Templates};
 use crate::types::{
-    Batch, CollectionSchema, Column, ColumnData, Error, ErrorKind, FieldSchema, Keys, Result, TextColumn, Value,
+    Batch, CollectionSchema, Column, ColumnData, Error, ErrorKind, FieldId, FieldSchema, Keys, Result, TextColumn,
+    Value,
 };
 
 pub use super::columns::column_into_wire;
@@ -61,7 +62,7 @@ pub fn batch_from_wire(
     }
     let batch = Batch { row_count, columns };
     if options.is_upsert {
-        check_no_doubled_keys(schema, &batch)?;
+        check_distinct(&batch_keys(schema, &batch))?;
     }
     Ok(batch)
 }
@@ -163,7 +164,8 @@ fn check_primary_given(
     }
 }
 
-pub(super) fn missing_field(name: &str) -> Error {
+/// Milvus' error for a field that has to be given.
+pub fn missing_field(name: &str) -> Error {
     Error::invalid(format_args!("fieldSchema({name}) has no corresponding fieldData pass in"))
 }
 
@@ -193,28 +195,26 @@ fn automatic_ids(field: &FieldSchema, first_id: i64, row_count: usize) -> Result
     Ok(Column { field: field.id, data, validity: None })
 }
 
-fn check_no_doubled_keys(schema: &CollectionSchema, batch: &Batch) -> Result<()> {
-    let is_doubled = match primary_data(schema, batch) {
-        Some(ColumnData::Int64(keys)) => {
+/// Refuses keys that are given twice.
+///
+/// # Errors
+/// With Milvus' text.
+pub fn check_distinct(keys: &Keys) -> Result<()> {
+    let is_distinct = match keys {
+        Keys::Int(keys) => {
             let mut keys = keys.clone();
             keys.sort_unstable();
-            keys.windows(2).any(|pair| pair[0] == pair[1])
+            keys.windows(2).all(|pair| pair[0] != pair[1])
         }
-        Some(ColumnData::Text(texts)) => {
-            let mut seen = HashSet::with_capacity(texts.row_count());
-            !text_rows(texts).all(|key| seen.insert(key))
+        Keys::Text(keys) => {
+            let mut seen = HashSet::with_capacity(keys.len());
+            keys.iter().all(|key| seen.insert(key))
         }
-        _ => false,
     };
-    if is_doubled {
-        return Err(Error::invalid("duplicate primary keys are not allowed in the same batch"));
+    if is_distinct {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn primary_data<'a>(schema: &CollectionSchema, batch: &'a Batch) -> Option<&'a ColumnData> {
-    let primary = schema.fields.iter().find(|field| field.is_primary)?;
-    batch.columns.iter().find(|column| column.field == primary.id).map(|column| &column.data)
+    Err(Error::invalid("duplicate primary keys are not allowed in the same batch"))
 }
 
 /// The rows of a text column.
@@ -224,12 +224,17 @@ pub(super) fn text_rows(texts: &TextColumn) -> impl Iterator<Item = &[u8]> {
 
 /// The keys of a batch.
 pub fn batch_keys(schema: &CollectionSchema, batch: &Batch) -> Keys {
-    match primary_data(schema, batch) {
-        Some(ColumnData::Int64(keys)) => Keys::Int(keys.clone()),
-        Some(ColumnData::Text(texts)) => {
-            Keys::Text(text_rows(texts).map(|key| String::from_utf8_lossy(key).into_owned()).collect())
+    batch_keys_of(batch, schema.primary().id).unwrap_or(Keys::Int(Vec::new()))
+}
+
+/// The values of a field that holds keys: the primary key or the partition key.
+pub fn batch_keys_of(batch: &Batch, field: FieldId) -> Option<Keys> {
+    match &batch.columns.iter().find(|column| column.field == field)?.data {
+        ColumnData::Int64(keys) => Some(Keys::Int(keys.clone())),
+        ColumnData::Text(texts) => {
+            Some(Keys::Text(text_rows(texts).map(|key| String::from_utf8_lossy(key).into_owned()).collect()))
         }
-        _ => Keys::Int(Vec::new()),
+        _ => None,
     }
 }
 

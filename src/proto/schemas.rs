@@ -181,6 +181,7 @@ fn check_fields(fields: &[FieldSchema]) -> Result<()> {
             first.name, second.name
         )));
     }
+    check_partition_key(fields)?;
     match fields.iter().filter(|field| field.data_type.is_vector()).count() {
         0 => Err(Error::invalid("schema does not contain vector field")),
         count if count > VECTOR_FIELDS_MAX => {
@@ -188,6 +189,27 @@ fn check_fields(fields: &[FieldSchema]) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_partition_key(fields: &[FieldSchema]) -> Result<()> {
+    let mut keys = fields.iter().filter(|field| field.is_partition_key);
+    let Some(first) = keys.next() else { return Ok(()) };
+    if let Some(second) = keys.next() {
+        return Err(unexpected(format!(
+            "there are more than one partition key, field name = {}, {}",
+            first.name, second.name
+        )));
+    }
+    if first.is_primary {
+        return Err(unexpected("the partition key field must not be primary field".to_owned()));
+    }
+    if !matches!(first.data_type, DataType::Int64 | DataType::VarChar) {
+        return Err(unexpected("the data type of partition key should be Int64 or VarChar".to_owned()));
+    }
+    if first.is_nullable {
+        return Err(Error::invalid("partition key field not support nullable"));
+    }
+    Ok(())
 }
 
 fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId, zone: &Zone) -> Result<FieldSchema> {
@@ -198,9 +220,6 @@ fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId
     check_name(NameOf::Field, &name)?;
     if wire.is_dynamic {
         return Err(Error::invalid(format_args!("cannot explicitly set a field as a dynamic field: {name}")));
-    }
-    if wire.is_partition_key {
-        return Err(Error::unimplemented(format_args!("partition key field {name}")));
     }
     if wire.is_function_output {
         return Err(Error::unimplemented(format_args!("function output field {name}")));
@@ -224,7 +243,7 @@ fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId
         is_nullable: wire.nullable,
         default_value: None,
         is_dynamic: false,
-        is_partition_key: false,
+        is_partition_key: wire.is_partition_key,
         is_clustering_key: wire.is_clustering_key,
         is_function_output: false,
         type_params: pairs_from_wire(wire.type_params),

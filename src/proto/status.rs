@@ -52,6 +52,7 @@ fn codes(kind: ErrorKind) -> (i32, i32) {
         ErrorKind::DatabaseNotFound => (800, LEGACY_UNEXPECTED),
         ErrorKind::DatabaseInvalidName => (802, LEGACY_UNEXPECTED),
         ErrorKind::IndexNotFound => (700, 25),
+        ErrorKind::IndexDuplicate => (702, LEGACY_UNEXPECTED),
         ErrorKind::AliasNotFound => (1600, LEGACY_UNEXPECTED),
         ErrorKind::AliasCollectionConflict => (1601, LEGACY_UNEXPECTED),
         ErrorKind::AliasExists => (1602, LEGACY_UNEXPECTED),
@@ -74,7 +75,7 @@ fn codes(kind: ErrorKind) -> (i32, i32) {
 }
 
 /// Every kind that a status can name.
-const KINDS: [ErrorKind; 25] = [
+const KINDS: [ErrorKind; 26] = [
     ErrorKind::CollectionNotFound,
     ErrorKind::CollectionNotLoaded,
     ErrorKind::CollectionLoaded,
@@ -84,6 +85,7 @@ const KINDS: [ErrorKind; 25] = [
     ErrorKind::DatabaseNotFound,
     ErrorKind::DatabaseInvalidName,
     ErrorKind::IndexNotFound,
+    ErrorKind::IndexDuplicate,
     ErrorKind::AliasNotFound,
     ErrorKind::AliasCollectionConflict,
     ErrorKind::AliasExists,

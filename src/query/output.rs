@@ -59,7 +59,7 @@ impl OutputRows<'_> {
     fn with_columns<T>(&self, field: &FieldSchema, use_columns: impl FnOnce(&[Option<ColumnView<'_>>]) -> T) -> T {
         let mut sources: Vec<Option<FileRows<'_>>> = vec![None; self.snapshot.file_count()];
         for address in self.rows {
-            let source = &mut sources[address.file as usize];
+            let Some(source) = sources.get_mut(address.file as usize) else { continue };
             if source.is_none() {
                 *source = self.snapshot.file_rows(address.file as usize);
             }

@@ -8,9 +8,10 @@ use crate::filter::Plan;
 use crate::format::RowSource;
 use crate::format::growing::GrowingRows;
 use crate::shm::attach::{CollectionView, GrowingChunk, SealedFile};
+use crate::sys::clock;
 use crate::types::{
     Bitmap, ColumnView, Error, ErrorKind, FieldId, FieldSchema, Metric, Nulls, PartitionId, Result, Timestamp,
-    Validity, ValueRange, Values,
+    Validity, ValueRange, Values, expired_until,
 };
 
 /// One collection at one moment.
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub timestamp: Timestamp,
     /// Where they are.
     pub view: Arc<CollectionView>,
+    /// Rows inserted up to here have expired: they do not exist for anybody any more. 0 = none.
+    pub expired_until: Timestamp,
 }
 
 /// A row of a snapshot: `file` counts sealed files, then growing chunks, in the view's order.
@@ -29,6 +32,11 @@ pub struct RowAddress {
     pub file: u32,
     /// Row of the file.
     pub row: u32,
+}
+
+impl RowAddress {
+    /// A row of no file: every field has its default, or null.
+    pub const NOWHERE: RowAddress = RowAddress { file: u32::MAX, row: 0 };
 }
 
 /// Which rows a request wants.
@@ -59,6 +67,12 @@ impl MatchingRows {
 }
 
 impl Snapshot {
+    /// A collection at a timestamp; what has expired by now does not exist.
+    pub fn new(timestamp: Timestamp, view: Arc<CollectionView>) -> Snapshot {
+        let expired_until = expired_until(&view.manifest.properties, clock::unix_ms());
+        Snapshot { timestamp, view, expired_until }
+    }
+
     /// Number of files: sealed, then growing.
     pub fn file_count(&self) -> usize {
         self.view.sealed.len() + self.view.growing.len()
@@ -118,6 +132,7 @@ impl Snapshot {
         }
         let count = match rows {
             FileRows::Sealed(file) if file.entry.timestamps.0 > self.timestamp.0 => 0,
+            FileRows::Sealed(file) if file.entry.timestamps.1 <= self.expired_until.0 => 0,
             FileRows::Sealed(file) => file.table.row_count(),
             FileRows::Growing { .. } if selection.ignore_growing => 0,
             // Timestamps ascend within a chunk: what exists is a prefix.
@@ -157,9 +172,9 @@ impl Snapshot {
 
     /// The rows of a window that exist; `None` = all of them.
     fn existing_rows(&self, rows: &FileRows<'_>, window: Range<usize>) -> Option<Bitmap> {
-        let inserted = rows.inserted_after(self.timestamp).then(|| {
+        let inserted = self.depends_on_insert(rows).then(|| {
             let timestamps = &rows.insert_timestamps()[window.clone()];
-            bits_where(timestamps, |timestamp| *timestamp <= self.timestamp.0)
+            bits_where(timestamps, |timestamp| self.is_inserted(*timestamp))
         });
         let alive = rows.deleted_at().map(|cells| {
             // Relaxed is enough: a delete that this snapshot has to see was stored before the release of `visible_ts`,
@@ -175,9 +190,20 @@ impl Snapshot {
         }
     }
 
+    /// Whether a row with this insert timestamp is there, unless it is deleted.
+    #[inline]
+    fn is_inserted(&self, timestamp: u64) -> bool {
+        timestamp <= self.timestamp.0 && timestamp > self.expired_until.0
+    }
+
+    /// Whether some of a file's candidates may not be there because of when they were inserted.
+    fn depends_on_insert(&self, rows: &FileRows<'_>) -> bool {
+        rows.inserted_after(self.timestamp) || rows.inserted_until(self.expired_until)
+    }
+
     /// Whether one row exists; it must be below the candidate count.
     pub(super) fn row_exists(&self, rows: &FileRows<'_>, row: usize) -> bool {
-        let is_inserted = !rows.inserted_after(self.timestamp) || rows.insert_timestamps()[row] <= self.timestamp.0;
+        let is_inserted = !self.depends_on_insert(rows) || self.is_inserted(rows.insert_timestamps()[row]);
         is_inserted
             && !rows.deleted_at().is_some_and(|cells| is_deleted(cells[row].load(Ordering::Relaxed), self.timestamp))
     }
@@ -240,6 +266,16 @@ impl FileRows<'_> {
         match self {
             FileRows::Sealed(file) => file.entry.timestamps.1 > snapshot.0,
             FileRows::Growing { .. } => false,
+        }
+    }
+
+    /// Whether rows were inserted at or before a timestamp.
+    fn inserted_until(&self, timestamp: Timestamp) -> bool {
+        match self {
+            FileRows::Sealed(file) => file.entry.timestamps.0 <= timestamp.0,
+            FileRows::Growing { rows, .. } => {
+                rows.insert_timestamps().first().is_some_and(|first| *first <= timestamp.0)
+            }
         }
     }
 

@@ -103,7 +103,7 @@ impl Reader {
         let process = self.process()?;
         // The order matters: a view taken after the timestamp holds every row that is visible at it.
         let timestamp = process.attachment.control().visible();
-        Ok(Snapshot { timestamp, view: view(&process, database, collection)? })
+        Ok(Snapshot::new(timestamp, view(&process, database, collection)?))
     }
 
     /// What is published of a collection (or of what an alias names): schema, partitions, indexes, files.

@@ -42,9 +42,10 @@ pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<Qu
     let zone = found.zone(pairs.get("timezone"))?;
     let style = InstantStyle::new(zone.clone(), pairs.get("time_fields"))?;
     let templates = Templates { zone, ..templates_from_wire(request.expr_template_values.clone())? };
+    let plan = found.plan(&request.expr, &templates)?;
     let selection = Selection {
-        plan: found.plan(&request.expr, &templates)?,
-        partitions: found.searched_partitions(&request.partition_names)?,
+        partitions: found.searched_partitions(&request.partition_names, &plan)?,
+        plan,
         ignore_growing: pairs.is_true("ignore_growing"),
     };
     let (fields_data, output_fields) = if is_count {

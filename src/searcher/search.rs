@@ -69,9 +69,11 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
     let zone = found.zone(params.timezone.as_deref())?;
     InstantStyle::new(zone.clone(), params.time_fields.as_deref())?;
     let templates = Templates { zone, ..templates_from_wire(std::mem::take(&mut request.expr_template_values))? };
+    let plan = found.plan(&request.dsl, &templates)?;
+    found.check_isolation(&plan)?;
     let selection = Selection {
-        plan: found.plan(&request.dsl, &templates)?,
-        partitions: found.searched_partitions(&request.partition_names)?,
+        partitions: found.searched_partitions(&request.partition_names, &plan)?,
+        plan,
         ignore_growing: params.ignore_growing,
     };
     let schema = &found.view().manifest.schema;

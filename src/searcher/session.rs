@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::team::Team;
 use crate::config::ServerConfig;
 use crate::config::limits::GUARANTEE_WAIT_MS_MAX;
-use crate::filter::{Plan, Templates};
+use crate::filter::{Isolation, Plan, Templates};
 use crate::ipc::progress::ProgressCell;
 use crate::proto::instants::zone;
 use crate::query::{self, Snapshot};
@@ -15,7 +15,9 @@ use crate::reader::{Reader, resolve};
 use crate::shm::attach::CollectionView;
 use crate::shm::manifest::{Catalog, CatalogCollection};
 use crate::sys::clock;
-use crate::types::{Error, ErrorKind, PartitionId, PartitionRecord, Result, Timestamp, Zone, zone_of};
+use crate::types::{
+    Error, ErrorKind, ISOLATION_PROPERTY, PartitionId, PartitionRecord, Result, Timestamp, Zone, zone_of,
+};
 
 /// The database of a call that names none.
 const DEFAULT_DATABASE: &str = "default";
@@ -102,7 +104,7 @@ impl<'a> Session<'a> {
     /// A collection of the catalog, as of now.
     pub fn find_entry(&self, entry: &CatalogCollection) -> Result<Found> {
         let timestamp = self.reader.visible()?;
-        let snapshot = Snapshot { timestamp, view: self.reader.view_of(entry)? };
+        let snapshot = Snapshot::new(timestamp, self.reader.view_of(entry)?);
         Ok(Found { database: entry.database.clone(), name: entry.name.clone(), snapshot })
     }
 
@@ -138,15 +140,40 @@ impl Found {
         found.ok_or_else(|| Error::new(ErrorKind::PartitionNotFound, message()))
     }
 
-    /// The partitions a search or query names.
-    pub fn searched_partitions(&self, names: &[String]) -> Result<Vec<PartitionId>> {
+    /// The partitions a search or query names, or those that its filter leaves of a collection with a partition key.
+    pub fn searched_partitions(&self, names: &[String], plan: &Plan) -> Result<Vec<PartitionId>> {
         let manifest = &self.view().manifest;
-        if !names.is_empty() && manifest.schema.fields.iter().any(|field| field.is_partition_key) {
-            return Err(Error::invalid(
-                "not support manually specifying the partition names if partition key mode is used",
-            ));
+        if manifest.schema.partition_key().is_none() {
+            return names.iter().map(|name| self.searched_partition(name)).collect();
         }
-        names.iter().map(|name| self.searched_partition(name)).collect()
+        if names.is_empty() {
+            return Ok(query::partitions_of_keys(manifest, plan));
+        }
+        Err(Error::invalid("not support manually specifying the partition names if partition key mode is used"))
+    }
+
+    /// Refuses a search whose filter does not name exactly one partition key, when the collection keeps tenants apart.
+    pub fn check_isolation(&self, plan: &Plan) -> Result<()> {
+        let manifest = &self.view().manifest;
+        let Some(field) = manifest.schema.partition_key() else { return Ok(()) };
+        let is_isolated = manifest
+            .properties
+            .iter()
+            .any(|(key, value)| key == ISOLATION_PROPERTY && value.eq_ignore_ascii_case("true"));
+        if !is_isolated {
+            return Ok(());
+        }
+        match plan.check_isolated(field.id) {
+            Isolation::OneValue => Ok(()),
+            Isolation::NotFound => Err(Error::new(
+                ErrorKind::Unexpected,
+                "partition key not found in expr or the expr is invalid when validating partition key isolation",
+            )),
+            Isolation::Unsupported(what) => {
+                let message = format!("partition key isolation does not support {what}");
+                Err(Error::new(ErrorKind::Unexpected, message))
+            }
+        }
     }
 
     fn searched_partition(&self, name: &str) -> Result<PartitionId> {

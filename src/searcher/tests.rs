@@ -7,6 +7,7 @@ use super::output_fields::OutputFields;
 use super::query::query_found;
 use super::search::search_found;
 use super::session::Found;
+use crate::filter::Templates;
 use crate::proto::common::{KeyValuePair, PlaceholderGroup, PlaceholderType, PlaceholderValue};
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{QueryRequest, QueryResults, SearchRequest, SearchResults};
@@ -287,7 +288,12 @@ fn partitions_are_checked_by_name() {
     };
     view.manifest.partitions = vec![record(1, "_default", true), record(2, "cold", false)];
     found.snapshot.view = std::sync::Arc::new(view);
-    let names = |names: &[&str]| found.searched_partitions(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+    let names = |names: &[&str]| {
+        found.searched_partitions(
+            &names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(),
+            &found.plan("", &Templates::default()).unwrap(),
+        )
+    };
     assert_eq!(names(&["_default"]).unwrap(), [crate::types::PartitionId(1)]);
     assert!(refusal(names(&["none"])).contains("partition name none not found"));
     assert!(refusal(names(&["cold"])).contains("partition not loaded"));

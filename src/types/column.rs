@@ -73,6 +73,48 @@ pub struct Batch {
     pub columns: Vec<Column>,
 }
 
+impl Batch {
+    /// Some of the rows, in the order of `rows`.
+    ///
+    /// # Panics
+    /// When a row is out of bounds.
+    pub fn select(&self, rows: &[usize]) -> Batch {
+        let columns = self.columns.iter().map(|column| Column {
+            field: column.field,
+            data: column.data.select(rows, self.row_count),
+            validity: column.validity.as_ref().map(|valid| rows.iter().map(|row| valid[*row]).collect()),
+        });
+        Batch { row_count: rows.len(), columns: columns.collect() }
+    }
+}
+
+impl ColumnData {
+    fn select(&self, rows: &[usize], row_count: usize) -> ColumnData {
+        fn pick<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
+            rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
+        }
+        let width = |value_count: usize| value_count / row_count.max(1);
+        match self {
+            ColumnData::Bool(values) => ColumnData::Bool(pick(values, rows, 1)),
+            ColumnData::Int8(values) => ColumnData::Int8(pick(values, rows, 1)),
+            ColumnData::Int16(values) => ColumnData::Int16(pick(values, rows, 1)),
+            ColumnData::Int32(values) => ColumnData::Int32(pick(values, rows, 1)),
+            ColumnData::Int64(values) => ColumnData::Int64(pick(values, rows, 1)),
+            ColumnData::Float(values) => ColumnData::Float(pick(values, rows, 1)),
+            ColumnData::Double(values) => ColumnData::Double(pick(values, rows, 1)),
+            ColumnData::Text(values) => {
+                let mut texts = TextColumn::default();
+                for row in rows {
+                    texts.push(&values.bytes[values.offsets[*row] as usize..values.offsets[row + 1] as usize]);
+                }
+                ColumnData::Text(texts)
+            }
+            ColumnData::FloatVector(values) => ColumnData::FloatVector(pick(values, rows, width(values.len()))),
+            ColumnData::BytesVector(values) => ColumnData::BytesVector(pick(values, rows, width(values.len()))),
+        }
+    }
+}
+
 /// Which rows of a borrowed column hold a value.
 #[derive(Clone, Copy, Debug)]
 pub enum Validity<'a> {

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     DatabaseInvalidName,
     /// No such index.
     IndexNotFound,
+    /// An index is in the way.
+    IndexDuplicate,
     /// No such alias.
     AliasNotFound,
     /// An alias and a collection would share one name.

@@ -7,11 +7,13 @@ mod column;
 mod error;
 mod ids;
 mod instant;
+mod partition_key;
 mod records;
 pub mod resource_groups;
 mod schema;
 mod statistics;
 mod timestamp;
+mod ttl;
 
 pub use array::{ArrayRow, Element};
 pub use bitmap::Bitmap;
@@ -19,6 +21,7 @@ pub use column::{Batch, Column, ColumnData, ColumnView, TextColumn, Validity, Va
 pub use error::{Blame, Error, ErrorKind, Result};
 pub use ids::{CollectionId, Epoch, FieldId, FileId, IndexId, Lsn, PartitionId};
 pub use instant::{DAY_MICROSECONDS, Zone, civil, days_of, parse_instant};
+pub use partition_key::{ISOLATION_PROPERTY, partition_places};
 pub use records::{
     CollectionRecord, DatabaseRecord, DurableFile, FileRecord, FileState, IndexFileRecord, IndexRecord,
     PartitionRecord, ZONE_PROPERTY, zone_of,
@@ -26,3 +29,4 @@ pub use records::{
 pub use schema::{CollectionSchema, DataType, FieldSchema, Keys, Metric, Value};
 pub use statistics::{Nulls, Statistics, ValueRange};
 pub use timestamp::Timestamp;
+pub use ttl::{TTL_PROPERTY, expired_until};

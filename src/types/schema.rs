@@ -116,6 +116,17 @@ impl Keys {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Some of them, in the order of `rows`.
+    ///
+    /// # Panics
+    /// When a row is out of bounds.
+    pub fn select(&self, rows: &[usize]) -> Keys {
+        match self {
+            Keys::Int(keys) => Keys::Int(rows.iter().map(|row| keys[*row]).collect()),
+            Keys::Text(keys) => Keys::Text(rows.iter().map(|row| keys[*row].clone()).collect()),
+        }
+    }
 }
 
 /// A metric of vectors.
@@ -267,6 +278,11 @@ impl CollectionSchema {
     /// The primary field: every checked schema has one.
     pub fn primary(&self) -> &FieldSchema {
         self.fields.iter().find(|field| field.is_primary).expect("a checked schema has a primary field")
+    }
+
+    /// The field that spreads rows over partitions, if there is one.
+    pub fn partition_key(&self) -> Option<&FieldSchema> {
+        self.fields.iter().find(|field| field.is_partition_key)
     }
 
     /// The vector fields.

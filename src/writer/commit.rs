@@ -18,7 +18,9 @@ use super::deletes::{self, FoundRows};
 use super::engine::Engine;
 use super::mem_manager::{Refusal, batch_bytes, prepare_rows};
 use super::mem_table::Part;
-use super::operation::{Action, Caller, DeleteOperation, Operation, RowsOperation, error_reply};
+use super::operation::{Action, Caller, DeleteOperation, Operation, error_reply};
+use super::partial::PartialOperation;
+use super::rows_operation::RowsOperation;
 use super::state::Collection;
 use super::{ddl, flush, lock};
 use crate::format::log_record::{LogRecord, RecordKind};
@@ -90,6 +92,7 @@ impl Committer {
                 let payload = rows.payload.as_deref().unwrap_or(caller.body());
                 self.take_rows(rows, payload).map(Some)
             }
+            Action::Partial(partial) => self.take_partial(partial).map(Some),
             Action::Delete(delete) => self.take_delete(delete).map(Some),
             Action::Other => Ok(None),
         });
@@ -128,7 +131,8 @@ impl Committer {
 
     /// Puts rows in place, waiting for room in the insert buffer.
     fn take_rows(&mut self, rows: &RowsOperation, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
-        self.engine.check_disk(payload.len() as u64 + batch_bytes(&rows.batch) as u64)?;
+        let row_bytes: usize = rows.parts.iter().map(|part| batch_bytes(&part.batch)).sum();
+        self.engine.check_disk(payload.len() as u64 + row_bytes as u64)?;
         let deadline = Instant::now() + self.engine.config.buffer_wait_max;
         loop {
             match self.try_rows(rows, payload) {
@@ -147,6 +151,13 @@ impl Committer {
         }
     }
 
+    /// Completes rows from those they replace, then puts them in place. Nothing can change in between: this thread makes
+    /// every change.
+    fn take_partial(&mut self, partial: &PartialOperation) -> Result<Vec<u8>, Refusal> {
+        let rows = partial.complete(&self.engine)?;
+        self.take_rows(&rows, rows.payload.as_deref().unwrap_or_default())
+    }
+
     fn try_rows(&mut self, rows: &RowsOperation, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
         let engine = Arc::clone(&self.engine);
         let mut state = lock(&engine.state);
@@ -154,12 +165,13 @@ impl Committer {
         check_target(collection, rows)?;
         let prepared = prepare(&engine, collection, rows, Timestamp::MAX)?;
         failpoint::reach("commit.prepared");
-        let stamp = self.append_record(rows.kind, rows.collection, rows.partition, rows.first_id, payload)?;
+        let stamp =
+            self.append_record(rows.kind, rows.collection, rows.destination.in_record(), rows.first_id, payload)?;
         let deleted = prepared.found.len();
         place(&engine, collection, rows, prepared, stamp);
         failpoint::reach("commit.applied");
         drop(state);
-        engine.count(Gauge::InsertedRows, rows.batch.row_count as u64);
+        engine.count(Gauge::InsertedRows, rows.row_count() as u64);
         engine.count(Gauge::DeletedRows, deleted as u64);
         Ok(rows_reply(rows, stamp.timestamp))
     }
@@ -256,7 +268,8 @@ impl Committer {
 #[derive(Debug)]
 pub struct Prepared {
     found: FoundRows,
-    parts: Vec<Part>,
+    /// For each part of the operation, where its rows go.
+    parts: Vec<Vec<Part>>,
 }
 
 /// Does everything of an operation on rows that can fail. Rows inserted at or after `before` are not replaced.
@@ -270,10 +283,11 @@ pub fn prepare(
     before: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let found = match &rows.replaced {
-        Some(keys) => deletes::find(engine, collection, Some(rows.partition), keys, before)?,
+        Some(keys) => deletes::find(engine, collection, rows.destination.partition(), keys, before)?,
         None => FoundRows::default(),
     };
-    let parts = prepare_rows(engine, collection, rows.partition, &rows.batch)?;
+    let parts = rows.parts.iter().map(|part| prepare_rows(engine, collection, part.partition, &part.batch));
+    let parts = parts.collect::<Result<_, Refusal>>()?;
     publish_if_dirty(engine, collection)?;
     Ok(Prepared { found, parts })
 }
@@ -281,14 +295,16 @@ pub fn prepare(
 /// Puts an operation in place: first the marks, then the rows, both beyond the visible timestamp.
 pub fn place(engine: &Engine, collection: &mut Collection, rows: &RowsOperation, prepared: Prepared, stamp: Stamp) {
     deletes::mark(collection, &prepared.found, stamp.lsn, stamp.timestamp);
-    let Some(table) = collection.memtables.get_mut(&rows.partition) else { return };
-    let Some(file) = table.mutable.as_mut() else { return };
-    file.append(&rows.batch, &rows.keys, &prepared.parts, stamp.lsn, stamp.timestamp);
-    let is_full = file.row_count as u64 >= engine.config.table_file_rows_max
-        || file.bytes >= engine.config.table_file_bytes_max
-        || file.row_count >= ROWS_MAX;
-    if is_full {
-        table.rotate();
+    for (part, places) in rows.parts.iter().zip(&prepared.parts) {
+        let Some(table) = collection.memtables.get_mut(&part.partition) else { continue };
+        let Some(file) = table.mutable.as_mut() else { continue };
+        file.append(&part.batch, &part.keys, places, stamp.lsn, stamp.timestamp);
+        let is_full = file.row_count as u64 >= engine.config.table_file_rows_max
+            || file.bytes >= engine.config.table_file_bytes_max
+            || file.row_count >= ROWS_MAX;
+        if is_full {
+            table.rotate();
+        }
     }
 }
 
@@ -310,21 +326,21 @@ fn check_target(collection: &Collection, rows: &RowsOperation) -> Result<()> {
         let message = format!("collection schema mismatch[collection={}]", collection.record.name);
         return Err(Error::new(ErrorKind::SchemaMismatch, message));
     }
-    match collection.partition_by_id(rows.partition) {
-        Some(_) => Ok(()),
-        None => {
-            let message = format!("partition not found[partition={}]", rows.partition);
+    match rows.parts.iter().find(|part| collection.partition_by_id(part.partition).is_none()) {
+        None => Ok(()),
+        Some(part) => {
+            let message = format!("partition not found[partition={}]", part.partition);
             Err(Error::new(ErrorKind::PartitionNotFound, message))
         }
     }
 }
 
 fn rows_reply(rows: &RowsOperation, timestamp: Timestamp) -> Vec<u8> {
-    let count = rows.batch.row_count as i64;
+    let count = rows.row_count() as i64;
     let is_upsert = rows.kind == RecordKind::Upsert;
     let reply = milvus::MutationResult {
         status: Some(status::success()),
-        i_ds: Some(rows::keys_to_wire(&rows.keys)),
+        i_ds: rows.all_keys().map(rows::keys_to_wire),
         succ_index: (0..count as u32).collect(),
         acknowledged: true,
         insert_cnt: if is_upsert { 0 } else { count },

@@ -6,23 +6,18 @@ use super::ddl::{change_meta, merge_properties, update};
 use super::ddl_databases::collections_max;
 use super::ddl_fields;
 use super::engine::Engine;
-use super::lock;
 use super::operation::{database_of, undecodable};
-use super::state::{Collection, DEFAULT_PARTITION, Garbage, State};
+use super::state::{Collection, Garbage, State};
+use super::{ddl_partitions, lock, properties};
 use crate::config::limits::{COLLECTIONS_MAX, SHARDS_MAX};
-use crate::proto::instants::zone;
 use crate::proto::schemas::{NameOf, check_name, schema_from_wire};
 use crate::proto::{common, milvus, schema, status};
 use crate::storage::meta::MetaEdit;
 use crate::sys::failpoint;
 use crate::types::{
-    CollectionId, CollectionRecord, CollectionSchema, DurableFile, Error, ErrorKind, FileId, Lsn, PartitionId,
-    PartitionRecord, Result, Timestamp, ZONE_PROPERTY, zone_of,
+    CollectionId, CollectionRecord, CollectionSchema, DurableFile, Error, ErrorKind, FileId, Lsn, PartitionId, Result,
+    Timestamp, ZONE_PROPERTY, zone_of,
 };
-
-/// Properties that would have to do something this server does not do yet, with the values that ask for nothing.
-const UNSUPPORTED_PROPERTIES: [(&str, &[&str]); 2] =
-    [("collection.ttl.seconds", &["0", "-1"]), ("partitionkey.isolation", &["false", "False"])];
 
 /// Creates a collection; again with the same parameters is fine.
 ///
@@ -32,6 +27,7 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateCollection
     let database = database_of(&request.db_name, database).to_owned();
     let of_database = lock(&engine.state).database(&database)?.properties.clone();
     let mut record = checked_record(&database, &of_database, request)?;
+    let first_id = engine.ids.take_reserving(1 + record.partitions.len() as i64, &engine.meta)?;
     let mut meta = lock(&engine.meta);
     {
         let state = lock(&engine.state);
@@ -42,16 +38,13 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateCollection
         check_collection_count(&state, &database)?;
         record.cell = free_cell(&state)?;
     }
-    record.id = CollectionId(engine.ids.take(1)?);
+    record.id = CollectionId(first_id);
     record.created = engine.clock.next();
     record.updated = record.created;
-    record.partitions.push(PartitionRecord {
-        id: PartitionId(engine.ids.take(1)?),
-        name: DEFAULT_PARTITION.to_owned(),
-        created: record.created,
-        flushed_lsn: Lsn(0),
-        is_loaded: false,
-    });
+    for (id, partition) in (first_id + 1..).zip(&mut record.partitions) {
+        partition.id = PartitionId(id);
+        partition.created = record.created;
+    }
     change_meta(&mut meta, &[MetaEdit::PutCollection(record.clone())])?;
     let mut state = lock(&engine.state);
     let mut collection = Collection::new(record);
@@ -70,19 +63,14 @@ fn checked_record(
     check_name(NameOf::Collection, &name)?;
     let wire = schema::CollectionSchema::decode(request.schema.as_slice()).map_err(undecodable)?;
     let mut properties = status::pairs_from_wire(request.properties);
-    check_properties(&properties)?;
     // A collection keeps the zone that its database had when it was made.
     let is_zone = |(key, _): &&(String, String)| key == ZONE_PROPERTY;
     if !properties.iter().any(|pair| is_zone(&pair)) {
         properties.extend(of_database.iter().find(is_zone).cloned());
     }
     let schema = schema_from_wire(&name, wire, &zone_of(&properties))?;
-    if let Some(field) = schema.fields.iter().find(|field| field.is_partition_key) {
-        return Err(Error::unimplemented(format_args!("partition key field {}", field.name)));
-    }
-    if request.num_partitions > 0 {
-        return Err(Error::invalid("num_partitions should only be specified with partition key field enabled"));
-    }
+    properties::check(&properties, &schema)?;
+    let partition_count = ddl_partitions::count(&name, &schema, request.num_partitions)?;
     if !(0..=SHARDS_MAX).contains(&request.shards_num) {
         return Err(Error::invalid(format_args!("maximum shards's number should be limited to {SHARDS_MAX}")));
     }
@@ -91,6 +79,7 @@ fn checked_record(
         id: CollectionId(0),
         database: database.to_owned(),
         name,
+        partitions: ddl_partitions::unnumbered(&schema, partition_count),
         schema,
         properties,
         consistency_level: request.consistency_level,
@@ -100,23 +89,9 @@ fn checked_record(
         is_loaded: false,
         start_lsn: Lsn(0),
         cell: 0,
-        partitions: Vec::new(),
         indexes: Vec::new(),
         field_id_next,
     })
-}
-
-fn check_properties(properties: &[(String, String)]) -> Result<()> {
-    for (key, value) in properties {
-        if key == ZONE_PROPERTY {
-            zone(value)?;
-        }
-        let unsupported = UNSUPPORTED_PROPERTIES.iter().find(|(name, _)| name == key);
-        if unsupported.is_some_and(|(_, harmless)| !harmless.contains(&value.as_str())) {
-            return Err(Error::unimplemented(format_args!("collection property {key}={value}")));
-        }
-    }
-    Ok(())
 }
 
 fn existing<'a>(state: &'a State, record: &CollectionRecord) -> Result<Option<&'a CollectionRecord>> {
@@ -133,6 +108,7 @@ fn existing<'a>(state: &'a State, record: &CollectionRecord) -> Result<Option<&'
 fn same_or_error(existing: &CollectionRecord, record: &CollectionRecord) -> Result<()> {
     // A schema that grew into this one is the same.
     let is_same = CollectionSchema { version: 1, ..existing.schema.clone() } == record.schema
+        && (record.schema.partition_key().is_none() || existing.partitions.len() == record.partitions.len())
         && existing.shards == record.shards
         && existing.properties == record.properties
         && existing.consistency_level == record.consistency_level;
@@ -333,9 +309,9 @@ pub fn alter(engine: &Engine, database: &str, request: milvus::AlterCollectionRe
             "The collection properties to alter and keys to delete must not be empty at the same time",
         ));
     }
-    check_properties(&set)?;
     update(engine, &database, &request.collection_name, |_, record| {
         let before = record.schema.version;
+        properties::check_altered(record, &set, &request.delete_keys)?;
         check_alter(record, &set, &request.delete_keys)?;
         let properties = apply_settings(record, request.properties)?;
         if record.schema.version != before {

@@ -3,6 +3,7 @@
 //! A load publishes every file from disk at once; the fill thread copies them into shared memory afterwards.
 
 use super::ddl::update;
+use super::ddl_partitions::check_not_by_key;
 use super::engine::Engine;
 use super::lock;
 use super::operation::database_of;
@@ -39,6 +40,7 @@ pub fn load_partitions(engine: &Engine, database: &str, request: &milvus::LoadPa
     let database = database_of(&request.db_name, database);
     check_resource_groups(&request.resource_groups)?;
     update(engine, database, &request.collection_name, |_, record| {
+        check_not_by_key(&record.schema, "load partitions")?;
         check_replicas(record, request.replica_number)?;
         check_load_fields(record, &request.load_fields)?;
         check_indexes(record)?;
@@ -70,6 +72,7 @@ pub fn release_collection(engine: &Engine, database: &str, request: &milvus::Rel
 pub fn release_partitions(engine: &Engine, database: &str, request: &milvus::ReleasePartitionsRequest) -> Result<()> {
     let database = database_of(&request.db_name, database);
     let id = update(engine, database, &request.collection_name, |_, record| {
+        check_not_by_key(&record.schema, "release partitions")?;
         set_loaded(record, &request.partition_names, false)
     })?;
     remove_copies(engine, id);

@@ -5,11 +5,62 @@ use super::engine::Engine;
 use super::lock;
 use super::operation::database_of;
 use super::state::{Collection, DEFAULT_PARTITION, Garbage};
-use crate::config::limits::PARTITIONS_MAX;
+use crate::config::limits::{PARTITION_KEY_PARTITIONS, PARTITIONS_MAX};
 use crate::proto::milvus;
 use crate::proto::schemas::{NameOf, check_name};
 use crate::storage::meta::MetaEdit;
-use crate::types::{DurableFile, Error, FileId, Lsn, PartitionId, PartitionRecord, Result};
+use crate::types::{
+    CollectionSchema, DurableFile, Error, ErrorKind, FileId, Lsn, PartitionId, PartitionRecord, Result, Timestamp,
+};
+
+/// How many partitions a new collection has.
+///
+/// # Errors
+/// With Milvus' texts.
+pub fn count(name: &str, schema: &CollectionSchema, requested: i64) -> Result<usize> {
+    let refused = |message: &str| Err(Error::new(ErrorKind::Unexpected, message));
+    if schema.partition_key().is_none() {
+        return match requested {
+            0 => Ok(1),
+            _ => refused("num_partitions should only be specified with partition key field enabled"),
+        };
+    }
+    match usize::try_from(requested) {
+        Err(_) => refused("the specified partitions should be greater than 0 if partition key is used"),
+        Ok(0) => Ok(PARTITION_KEY_PARTITIONS),
+        Ok(count) if count > PARTITIONS_MAX => Err(Error::invalid(format_args!(
+            "partition number ({count}) exceeds max configuration ({PARTITIONS_MAX}), collection: {name}"
+        ))),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// The partitions of a new collection, without ids yet. Rows go by their partition key to the partition of that place.
+pub fn unnumbered(schema: &CollectionSchema, count: usize) -> Vec<PartitionRecord> {
+    let name = |place: usize| match schema.partition_key() {
+        Some(_) => format!("{DEFAULT_PARTITION}_{place}"),
+        None => DEFAULT_PARTITION.to_owned(),
+    };
+    let partition = |place| PartitionRecord {
+        id: PartitionId(0),
+        name: name(place),
+        created: Timestamp(0),
+        flushed_lsn: Lsn(0),
+        is_loaded: false,
+    };
+    (0..count).map(partition).collect()
+}
+
+/// Refuses what users may not do with the partitions of a collection with a partition key.
+///
+/// # Errors
+/// With Milvus' text.
+pub fn check_not_by_key(schema: &CollectionSchema, attempt: &str) -> Result<()> {
+    if schema.partition_key().is_none() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unexpected, format!("disable {attempt} if partition key mode is used")))
+}
 
 /// Creates a partition; one that exists is fine.
 ///
@@ -20,6 +71,7 @@ pub fn create(engine: &Engine, database: &str, request: &milvus::CreatePartition
     let name = &request.partition_name;
     check_name(NameOf::Partition, name)?;
     update(engine, database, &request.collection_name, |_, record| {
+        check_not_by_key(&record.schema, "create partition")?;
         if record.partitions.iter().any(|partition| partition.name == *name) {
             return Ok(());
         }
@@ -58,6 +110,7 @@ pub fn drop(engine: &Engine, database: &str, request: &milvus::DropPartitionRequ
         let mut state = lock(&engine.state);
         let id = state.resolve(database, &request.collection_name)?;
         let collection = state.collection(id)?;
+        check_not_by_key(&collection.schema, "drop partition")?;
         let Ok(partition) = collection.partition(name) else { return Ok(()) };
         if collection.is_published(partition.id) {
             return Err(Error::invalid("partition cannot be dropped, partition is loaded, please release it first"));

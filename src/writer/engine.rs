@@ -11,6 +11,7 @@ use super::flush::FlushWaiters;
 use super::indexing::BuilderLine;
 use super::lock;
 use super::state::{Collection, Garbage, State};
+use crate::config::limits::PARTITIONS_MAX;
 use crate::config::{Durability, Instance, ServerConfig};
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::shm::manifest::Manifest;
@@ -45,6 +46,10 @@ impl Signal {
         std::mem::take(&mut *is_raised)
     }
 }
+
+/// Ids that one operation may take: rows go by a partition key to every partition, each starts a file, twice when the buffer
+/// was full in between.
+const IDS_MIN: i64 = 2 * PARTITIONS_MAX as i64 + 64;
 
 /// The writer's shared parts. See `state.rs` for the order of locks.
 pub struct Engine {
@@ -143,8 +148,8 @@ impl Engine {
     /// # Errors
     /// Those of meta.
     pub fn prepare_numbers(&self) -> Result<()> {
-        if self.ids.is_short_of(64) {
-            self.ids.ensure(1024, &mut lock(&self.meta))?;
+        if self.ids.is_short_of(IDS_MIN) {
+            self.ids.ensure(2 * IDS_MIN, &mut lock(&self.meta))?;
         }
         if self.clock.needs_extension() {
             self.clock.extend(&mut lock(&self.meta))?;

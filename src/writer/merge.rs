@@ -18,7 +18,9 @@ use crate::shm::manifest::Place;
 use crate::storage::meta::MetaEdit;
 use crate::sys::clock::unix_ms;
 use crate::sys::failpoint::{self, Steps};
-use crate::types::{CollectionId, CollectionSchema, DurableFile, FileId, PartitionId, Result, Timestamp};
+use crate::types::{
+    CollectionId, CollectionSchema, DurableFile, FileId, PartitionId, Result, Timestamp, expired_until,
+};
 
 const STEPS: OutputSteps = OutputSteps { table: Steps("merge.table"), deletes: Steps("merge.deletes") };
 
@@ -95,6 +97,8 @@ struct Input {
     file: FileId,
     table: Arc<TableFile>,
     cells: Option<DeletedAt>,
+    /// First and last insert.
+    timestamps: (u64, u64),
 }
 
 struct Job {
@@ -104,40 +108,62 @@ struct Job {
     schema: Arc<CollectionSchema>,
     inputs: Vec<Input>,
     is_published: bool,
-    drop_before: Timestamp,
+    drops: Drops,
 }
 
-/// Rows deleted up to here may go. Not beyond the visible timestamp: a delete whose log group fails never happened.
-fn drop_before(engine: &Engine) -> Timestamp {
-    let retention = u64::try_from(engine.config.snapshot_retention.as_millis()).unwrap_or(u64::MAX);
-    let old = match retention {
-        0 => Timestamp::MAX,
-        retention => Timestamp::from_unix_ms(unix_ms().saturating_sub(retention)),
-    };
-    old.min(engine.publisher.control().visible())
+/// Which rows a merge leaves out.
+#[derive(Clone, Copy)]
+struct Drops {
+    /// Those deleted up to here. Not beyond the visible timestamp: a delete whose log group fails never happened.
+    deleted_until: Timestamp,
+    /// Those inserted up to here: they have expired. Nobody sees them any more, at whatever snapshot.
+    expired_until: Timestamp,
+}
+
+impl Drops {
+    fn new(engine: &Engine, properties: &[(String, String)]) -> Drops {
+        let now = unix_ms();
+        let retention = u64::try_from(engine.config.snapshot_retention.as_millis()).unwrap_or(u64::MAX);
+        let old = match retention {
+            0 => Timestamp::MAX,
+            retention => Timestamp::from_unix_ms(now.saturating_sub(retention)),
+        };
+        Drops {
+            deleted_until: old.min(engine.publisher.control().visible()),
+            expired_until: expired_until(properties, now),
+        }
+    }
+
+    fn is_deleted(self, deleted_at: u64) -> bool {
+        deleted_at != 0 && deleted_at <= self.deleted_until.0
+    }
+
+    fn is_expired(self, inserted_at: u64) -> bool {
+        inserted_at <= self.expired_until.0
+    }
 }
 
 fn next_job(engine: &Engine, eagerness: Eagerness, manual: Option<&Compaction>) -> Result<Option<Job>> {
     let only = manual.map(|compaction| compaction.collection);
     let final_bytes = manual.and_then(|compaction| compaction.target_bytes).unwrap_or(engine.config.index_file_size);
-    let drop_before = drop_before(engine);
-    let partitions: Vec<(CollectionId, PartitionId)> = {
+    let partitions: Vec<(CollectionId, PartitionId, Drops)> = {
         let state = lock(&engine.state);
         let wanted = state.collections.values().filter(|collection| only.is_none_or(|id| id == collection.record.id));
         let several = wanted.filter(|collection| !collection.sealed.is_empty());
         several
             .flat_map(|collection| {
-                collection.record.partitions.iter().map(|partition| (collection.record.id, partition.id))
+                let drops = Drops::new(engine, &collection.record.properties);
+                collection.record.partitions.iter().map(move |partition| (collection.record.id, partition.id, drops))
             })
             .collect()
     };
-    for (collection, partition) in partitions {
+    for (collection, partition, drops) in partitions {
         let inputs = candidates(engine, collection, partition);
-        let measured: Vec<Candidate> = inputs.iter().map(|input| measure(input, eagerness, drop_before)).collect();
+        let measured: Vec<Candidate> = inputs.iter().map(|input| measure(input, eagerness, drops)).collect();
         if let Some(chosen) = merge_policy::plan(&measured, final_bytes, eagerness) {
             let chosen: Vec<FileId> = chosen.into_iter().map(|index| inputs[index].file).collect();
             let output = FileId(engine.ids.take_reserving(1, &engine.meta)?);
-            if let Some(job) = claim_inputs(engine, collection, partition, &chosen, output, drop_before) {
+            if let Some(job) = claim_inputs(engine, collection, partition, &chosen, output, drops) {
                 return Ok(Some(job));
             }
         }
@@ -155,6 +181,7 @@ fn input(file: &SealedTable) -> Input {
         file: file.record.id,
         table: Arc::clone(&file.table),
         cells: file.deletes.as_ref().map(|deletes| deletes.cells.clone()),
+        timestamps: file.record.timestamps,
     }
 }
 
@@ -165,20 +192,34 @@ fn candidates(engine: &Engine, collection: CollectionId, partition: PartitionId)
 }
 
 /// Counts droppable rows only where they could matter: that reads every cell of the file.
-fn measure(input: &Input, eagerness: Eagerness, drop_before: Timestamp) -> Candidate {
+fn measure(input: &Input, eagerness: Eagerness, drops: Drops) -> Candidate {
     let row_count = input.table.row_count() as u64;
-    let droppable_count = match &input.cells {
-        Some(cells) if eagerness == Eagerness::Manual || cells.marked_count() * 5 > row_count => {
-            let is_droppable = |cell: &&AtomicU64| is_droppable(cell.load(Ordering::Relaxed), drop_before);
-            cells.cells().iter().filter(is_droppable).count() as u64
+    let is_counted = |cells: &DeletedAt| eagerness == Eagerness::Manual || cells.marked_count() * 5 > row_count;
+    let deleted_count = match input.cells.as_ref().filter(|cells| is_counted(cells)) {
+        Some(cells) => {
+            let is_deleted = |cell: &&AtomicU64| drops.is_deleted(cell.load(Ordering::Relaxed));
+            cells.cells().iter().filter(is_deleted).count() as u64
         }
-        _ => 0,
+        None => 0,
     };
+    let droppable_count = (deleted_count + expired_count(input, eagerness, drops)).min(row_count);
     Candidate { bytes: input.table.bytes().len() as u64, row_count, droppable_count }
 }
 
-fn is_droppable(deleted_at: u64, drop_before: Timestamp) -> bool {
-    deleted_at != 0 && deleted_at <= drop_before.0
+/// Rows come at about the same pace, so the time that has expired says whether counting is worth it.
+fn expired_count(input: &Input, eagerness: Eagerness, drops: Drops) -> u64 {
+    let (first, last) = input.timestamps;
+    let expired = drops.expired_until.0;
+    if expired < first {
+        return 0;
+    }
+    if last <= expired {
+        return input.table.row_count() as u64;
+    }
+    if eagerness != Eagerness::Manual && (expired - first) < (last - first) / 5 {
+        return 0;
+    }
+    input.table.insert_timestamps().iter().filter(|inserted_at| drops.is_expired(**inserted_at)).count() as u64
 }
 
 fn claim_inputs(
@@ -187,7 +228,7 @@ fn claim_inputs(
     partition: PartitionId,
     chosen: &[FileId],
     output: FileId,
-    drop_before: Timestamp,
+    drops: Drops,
 ) -> Option<Job> {
     let mut state = lock(&engine.state);
     let collection = state.collections.get_mut(&id)?;
@@ -200,7 +241,7 @@ fn claim_inputs(
     }
     let is_published = collection.is_published(partition);
     let schema = collection.schema.clone();
-    (!inputs.is_empty()).then_some(Job { collection: id, partition, output, schema, inputs, is_published, drop_before })
+    (!inputs.is_empty()).then_some(Job { collection: id, partition, output, schema, inputs, is_published, drops })
 }
 
 fn release_inputs(engine: &Engine, job: &Job) {
@@ -220,8 +261,12 @@ fn merge(engine: &Engine, job: &Job) -> Result<(), Failure> {
         Some(cells) => cells[row.row as usize].load(Ordering::Relaxed),
         None => 0,
     };
-    // Deletes that come while this runs are later than `drop_before`: the choice of rows does not change under way.
-    let order = sort_rows(&job.schema, &sources, &|row| !is_droppable(deleted_at(row), job.drop_before));
+    let inserted: Vec<&[u64]> = job.inputs.iter().map(|input| input.table.insert_timestamps()).collect();
+    let inserted_at = |row: RowRef| inserted[row.source as usize][row.row as usize];
+    // Deletes that come while this runs are later than those that are dropped: the choice of rows does not change under way.
+    let order = sort_rows(&job.schema, &sources, &|row| {
+        !job.drops.is_deleted(deleted_at(row)) && !job.drops.is_expired(inserted_at(row))
+    });
     let plan = OutputPlan {
         collection: job.collection,
         partition: job.partition,
@@ -247,7 +292,7 @@ fn merge(engine: &Engine, job: &Job) -> Result<(), Failure> {
 /// The latest delete of a dropped row: snapshots before it could still see that row.
 fn dropped_until(job: &Job) -> Timestamp {
     let cells = job.inputs.iter().filter_map(|input| input.cells.as_ref()).flat_map(|cells| cells.cells());
-    let dropped = cells.map(|cell| cell.load(Ordering::Relaxed)).filter(|at| is_droppable(*at, job.drop_before));
+    let dropped = cells.map(|cell| cell.load(Ordering::Relaxed)).filter(|at| job.drops.is_deleted(*at));
     Timestamp(dropped.max().unwrap_or(0))
 }
 

@@ -1,20 +1,21 @@
 //! Requests as the commit thread takes them: decoded and checked in parallel by the decode workers.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::engine::Engine;
 use super::lock;
+use super::partial::PartialOperation;
 use super::resolve::{self, FoundKeys};
+use super::rows_operation::{DecodedRows, Destination, RowsOperation, named_with_partition_key};
 use super::state::Collection;
-use crate::config::limits::{ARRAY_CAPACITY_MAX, VARCHAR_BYTES_MAX};
 use crate::filter::{Plan, Templates};
-use crate::format::log_record::RecordKind;
 use crate::ipc::method::Method;
 use crate::ipc::pool::{Claim, RequestHeader};
 use crate::proto::instants::resolve;
-use crate::proto::rows::{self, RowOptions};
-use crate::proto::{milvus, schema, status};
-use crate::types::{Batch, CollectionId, CollectionSchema, Error, ErrorKind, Keys, PartitionId, Result, Zone};
+use crate::proto::{milvus, rows, schema, status};
+use crate::types::{CollectionId, CollectionSchema, Error, ErrorKind, PartitionId, Result, Zone};
 
 /// Whoever waits for an answer.
 pub trait Caller: Send {
@@ -41,31 +42,6 @@ impl Caller for Claim<'static> {
     }
 }
 
-/// Rows to insert or to put in the place of others.
-#[derive(Debug)]
-pub struct RowsOperation {
-    /// Insert or upsert.
-    pub kind: RecordKind,
-    /// Where to.
-    pub collection: CollectionId,
-    /// Where to.
-    pub partition: PartitionId,
-    /// The schema the batch was made for.
-    pub schema_version: u32,
-    /// The rows.
-    pub batch: Batch,
-    /// The rows' keys.
-    pub keys: Keys,
-    /// Keys whose rows die first (upsert), in `partition`: without a partition key, Milvus replaces within the partition
-    /// that is named, and a key may live in several.
-    pub replaced: Option<Keys>,
-    /// The first automatic id; 0 when keys are the client's.
-    pub first_id: i64,
-    /// What the log gets instead of the request's own bytes, when those mean the same only together with something that
-    /// may change.
-    pub payload: Option<Vec<u8>>,
-}
-
 /// Rows to delete.
 #[derive(Debug)]
 pub struct DeleteOperation {
@@ -84,6 +60,8 @@ pub struct DeleteOperation {
 pub enum Action {
     /// Insert, upsert.
     Rows(RowsOperation),
+    /// Upsert of some fields.
+    Partial(PartialOperation),
     /// Delete.
     Delete(DeleteOperation),
     /// Everything else: executed between groups.
@@ -110,8 +88,8 @@ pub fn decode(engine: &Engine, caller: Box<dyn Caller>) -> Option<Operation> {
     };
     let database = if header.database.is_empty() { "default".to_owned() } else { header.database };
     let action = match header.method {
-        Method::Insert => decode_insert(engine, &database, caller.body()).map(Action::Rows),
-        Method::Upsert => decode_upsert(engine, &database, caller.body()).map(Action::Rows),
+        Method::Insert => decode_insert(engine, &database, caller.body()),
+        Method::Upsert => decode_upsert(engine, &database, caller.body()),
         Method::Delete => decode_delete(engine, &database, caller.body()).map(Action::Delete),
         _ => Ok(Action::Other),
     };
@@ -138,8 +116,8 @@ pub fn undecodable(error: prost::DecodeError) -> Error {
 /// Where rows go, as resolved under the state lock.
 struct Target {
     collection: CollectionId,
-    partition: PartitionId,
-    schema: std::sync::Arc<CollectionSchema>,
+    destination: Destination,
+    schema: Arc<CollectionSchema>,
     /// Of timestamps without an offset.
     zone: Zone,
     /// Keys may be given although ids are automatic.
@@ -151,11 +129,11 @@ fn target(engine: &Engine, database: &str, name: &str, partition: &str, schema_t
     let id = state.resolve(database, name)?;
     let collection = state.collection(id)?;
     check_schema_timestamp(collection, schema_timestamp)?;
-    let partition = collection.partition(partition)?.id;
+    let destination = Destination::new(collection, partition)?;
     let zone = collection.record.zone();
     let takes_keys =
         collection.record.property("allow_insert_auto_id").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    Ok(Target { collection: id, partition, schema: collection.schema.clone(), zone, takes_keys })
+    Ok(Target { collection: id, destination, schema: collection.schema.clone(), zone, takes_keys })
 }
 
 fn check_schema_timestamp(collection: &Collection, schema_timestamp: u64) -> Result<()> {
@@ -186,121 +164,33 @@ impl Target {
     }
 }
 
-fn decode_insert(engine: &Engine, database: &str, body: &[u8]) -> Result<RowsOperation> {
+fn decode_insert(engine: &Engine, database: &str, body: &[u8]) -> Result<Action> {
     let mut request = milvus::InsertRequest::decode(body).map_err(undecodable)?;
     let database = database_of(&request.db_name, database);
     let target = target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
     let payload = target.resolve(&mut request.fields_data)?.then(|| request.encode_to_vec());
     let first_id = target.first_id(engine, &request.fields_data, request.num_rows)?;
-    let rows = insert_rows(&target.schema, request, first_id)?;
-    let rows = rows.at(target.collection, target.partition, target.schema.version, first_id);
-    Ok(RowsOperation { payload, ..rows })
+    let rows = DecodedRows::of_insert(&target.schema, request, first_id)?;
+    let rows = rows.into_operation(target.collection, target.destination, &target.schema, first_id)?;
+    Ok(Action::Rows(RowsOperation { payload, ..rows }))
 }
 
-fn decode_upsert(engine: &Engine, database: &str, body: &[u8]) -> Result<RowsOperation> {
+fn decode_upsert(engine: &Engine, database: &str, body: &[u8]) -> Result<Action> {
     let mut request = milvus::UpsertRequest::decode(body).map_err(undecodable)?;
-    if request.partial_update {
-        return Err(Error::unimplemented("upsert with partial_update"));
-    }
     let database = database_of(&request.db_name, database);
     let target = target(engine, database, &request.collection_name, &request.partition_name, request.schema_timestamp)?;
-    let payload = target.resolve(&mut request.fields_data)?.then(|| request.encode_to_vec());
+    let is_resolved = target.resolve(&mut request.fields_data)?;
     let first_id = target.first_id(engine, &request.fields_data, request.num_rows)?;
-    let rows = upsert_rows(&target.schema, request, first_id)?;
-    let rows = rows.at(target.collection, target.partition, target.schema.version, first_id);
-    Ok(RowsOperation { payload, ..rows })
-}
-
-/// The rows of a request or of a log record, without where they go.
-#[derive(Debug)]
-pub struct DecodedRows {
-    /// Insert or upsert.
-    pub kind: RecordKind,
-    /// The rows.
-    pub batch: Batch,
-    /// The rows' keys.
-    pub keys: Keys,
-    /// Keys whose rows die first (upsert).
-    pub replaced: Option<Keys>,
-}
-
-impl DecodedRows {
-    /// An operation of these rows.
-    pub fn at(
-        self,
-        collection: CollectionId,
-        partition: PartitionId,
-        schema_version: u32,
-        first_id: i64,
-    ) -> RowsOperation {
-        let DecodedRows { kind, batch, keys, replaced } = self;
-        RowsOperation { kind, collection, partition, schema_version, batch, keys, replaced, first_id, payload: None }
+    let Target { collection, destination, schema, .. } = target;
+    if request.partial_update || !request.field_ops.is_empty() {
+        let partial = PartialOperation { collection, destination, schema, request, first_id };
+        partial.check()?;
+        return Ok(Action::Partial(partial));
     }
-}
-
-/// How rows are taken. Without a first id the keys are the client's: also when the log is replayed, after
-/// `allow_insert_auto_id` may have been changed.
-fn row_options(is_upsert: bool, first_id: i64) -> RowOptions {
-    RowOptions { is_upsert, takes_keys: first_id == 0, first_id }
-}
-
-fn insert_rows(schema: &CollectionSchema, request: milvus::InsertRequest, first_id: i64) -> Result<DecodedRows> {
-    let options = row_options(false, first_id);
-    let batch = rows::batch_from_wire(schema, request.fields_data, request.num_rows, options)?;
-    let keys = rows::batch_keys(schema, &batch);
-    Ok(DecodedRows { kind: RecordKind::Insert, batch, keys, replaced: None })
-}
-
-fn upsert_rows(schema: &CollectionSchema, request: milvus::UpsertRequest, first_id: i64) -> Result<DecodedRows> {
-    let options = row_options(true, first_id);
-    // With automatic ids the given keys name the rows to replace, and the new rows get new ids.
-    let given = schema.primary().auto_id.then(|| given_keys(schema, &request.fields_data)).flatten();
-    let batch = rows::batch_from_wire(schema, request.fields_data, request.num_rows, options)?;
-    let keys = rows::batch_keys(schema, &batch);
-    let replaced = given.unwrap_or_else(|| keys.clone());
-    Ok(DecodedRows { kind: RecordKind::Upsert, batch, keys, replaced: Some(replaced) })
-}
-
-/// The values a request carries for the primary field.
-fn given_keys(schema: &CollectionSchema, fields: &[schema::FieldData]) -> Option<Keys> {
-    use schema::field_data::Field;
-    use schema::scalar_field::Data;
-    let primary = schema.primary();
-    let field = fields.iter().find(|field| field.field_name == primary.name)?;
-    let Some(Field::Scalars(scalars)) = &field.field else { return None };
-    match scalars.data.as_ref()? {
-        Data::LongData(values) => Some(Keys::Int(values.data.clone())),
-        Data::StringData(values) => Some(Keys::Text(values.data.clone())),
-        _ => None,
-    }
-}
-
-/// Sizes were checked when the record was written; the limits may have been lowered since.
-fn without_size_limits(schema: &CollectionSchema) -> CollectionSchema {
-    let mut schema = schema.clone();
-    for (key, value) in schema.fields.iter_mut().flat_map(|field| &mut field.type_params) {
-        match key.as_str() {
-            "max_length" => *value = VARCHAR_BYTES_MAX.to_string(),
-            "max_capacity" => *value = ARRAY_CAPACITY_MAX.to_string(),
-            _ => {}
-        }
-    }
-    schema
-}
-
-/// The rows of a log record, exactly as they were made when it was written.
-///
-/// # Errors
-/// When the payload is not what its kind says.
-pub fn replay_rows(kind: RecordKind, payload: &[u8], schema: &CollectionSchema, first_id: i64) -> Result<DecodedRows> {
-    let schema = &without_size_limits(schema);
-    match kind {
-        RecordKind::Upsert => {
-            let request = milvus::UpsertRequest::decode(payload).map_err(undecodable)?;
-            upsert_rows(schema, request, first_id)
-        }
-        _ => insert_rows(schema, milvus::InsertRequest::decode(payload).map_err(undecodable)?, first_id),
-    }
+    let payload = is_resolved.then(|| request.encode_to_vec());
+    let rows = DecodedRows::of_upsert(&schema, request, first_id)?;
+    let rows = rows.into_operation(collection, destination, &schema, first_id)?;
+    Ok(Action::Rows(RowsOperation { payload, ..rows }))
 }
 
 fn decode_delete(engine: &Engine, database: &str, body: &[u8]) -> Result<DeleteOperation> {
@@ -312,6 +202,7 @@ fn decode_delete(engine: &Engine, database: &str, body: &[u8]) -> Result<DeleteO
         let collection = state.collection(id)?;
         let partition = match request.partition_name.as_str() {
             "" => None,
+            _ if collection.schema.partition_key().is_some() => return Err(named_with_partition_key()),
             name => Some(collection.partition(name)?.id),
         };
         (id, partition, collection.schema.clone(), collection.record.zone())

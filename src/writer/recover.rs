@@ -13,8 +13,8 @@ use super::commit::{Stamp, place, prepare};
 use super::deletes;
 use super::engine::{Engine, Signal};
 use super::mem_manager::Refusal;
-use super::operation::replay_rows;
 use super::output::open_table;
+use super::rows_operation::{DecodedRows, Destination};
 use super::state::{Collection, SealedTable, State};
 use super::{flush, indexing, lock, serialise};
 use crate::config::{Instance, ServerConfig};
@@ -311,23 +311,28 @@ fn try_replay(engine: &Engine, record: &LogRecord<'_>) -> Result<(), Refusal> {
     if record.kind == RecordKind::Delete {
         return Ok(replay_delete(engine, collection, record, stamp)?);
     }
-    let Some(partition) = collection.partition_by_id(record.partition) else { return Ok(()) };
-    let is_flushed = record.lsn <= partition.flushed_lsn;
+    let Some(destination) = Destination::of_record(collection, record.partition) else { return Ok(()) };
+    let flushed: Vec<PartitionId> = collection
+        .record
+        .partitions
+        .iter()
+        .filter(|partition| record.lsn <= partition.flushed_lsn)
+        .map(|partition| partition.id)
+        .collect();
+    let is_flushed = match &destination {
+        Destination::Partition(partition) => flushed.contains(partition),
+        Destination::ByKey(partitions) => flushed.len() == partitions.len(),
+    };
     if is_flushed && record.kind == RecordKind::Insert {
         return Ok(());
     }
     let schema = collection.schema.clone();
-    let decoded = replay_rows(record.kind, record.payload, &schema, record.first_id).map_err(|error| {
+    let decoded = DecodedRows::of_record(&schema, record.kind, record.payload, record.first_id);
+    let rows = decoded.and_then(|rows| rows.into_operation(record.collection, destination, &schema, record.first_id));
+    let mut rows = rows.map_err(|error| {
         Error::new(ErrorKind::Corrupt, format!("log record {} cannot be replayed: {error}", record.lsn))
     })?;
-    let rows = decoded.at(record.collection, record.partition, schema.version, record.first_id);
-    if is_flushed {
-        if let Some(keys) = &rows.replaced {
-            let found = deletes::find(engine, collection, Some(rows.partition), keys, record.timestamp)?;
-            deletes::mark(collection, &found, stamp.lsn, stamp.timestamp);
-        }
-        return Ok(());
-    }
+    rows.parts.retain(|part| !flushed.contains(&part.partition));
     let prepared = prepare(engine, collection, &rows, record.timestamp)?;
     place(engine, collection, &rows, prepared, stamp);
     Ok(())

@@ -1,4 +1,4 @@
-//! The keys of the rows that a filter matches, for deletes: queries on the writer's own snapshots.
+//! The writer's own snapshots: the rows that a partial upsert completes, the keys of the rows that a delete's filter matches.
 //!
 //! A decode worker scans everything there is ([`find_keys`]); the commit thread, which must not be held up, only looks at what
 //! came since ([`keys_now`]). Rows never change, so a row of the first scan still matches; it may have been deleted meanwhile
@@ -14,7 +14,7 @@ use super::state::Collection;
 use crate::filter::Plan;
 use crate::format::RowSource;
 use crate::format::growing::GrowingFile;
-use crate::query::{OutputRows, RetrieveOptions, Selection, Snapshot, keys_of_column, retrieve};
+use crate::query::{OutputRows, RetrieveOptions, Selection, Snapshot, keys_of_column, partitions_of_keys, retrieve};
 use crate::shm::attach::{CollectionView, GrowingChunk, SealedFile};
 use crate::sys::failpoint;
 use crate::types::{CollectionId, Error, ErrorKind, Keys, PartitionId, Result, Timestamp};
@@ -37,15 +37,21 @@ pub fn find_keys(
     partition: Option<PartitionId>,
     plan: &Plan,
 ) -> Result<FoundKeys> {
-    let snapshot = {
-        let mut state = lock(&engine.state);
-        let collection = state.collection(collection)?;
-        check_loaded(collection)?;
-        Snapshot { timestamp: engine.clock.last(), view: Arc::new(view(collection, None)) }
-    };
+    let snapshot = snapshot(engine, collection)?;
     let keys = matching(&snapshot, partition, plan)?;
     failpoint::reach("delete.scanned");
     Ok(FoundKeys { keys, at: snapshot.timestamp })
+}
+
+/// A collection at the last timestamp handed out.
+///
+/// # Errors
+/// When it is gone or not loaded.
+pub fn snapshot(engine: &Engine, collection: CollectionId) -> Result<Snapshot> {
+    let mut state = lock(&engine.state);
+    let collection = state.collection(collection)?;
+    check_loaded(collection)?;
+    Ok(Snapshot::new(engine.clock.last(), Arc::new(view(collection, None))))
 }
 
 /// The keys that a delete's filter matches at this moment, on the commit thread.
@@ -59,7 +65,7 @@ pub fn keys_now(engine: &Engine, delete: &DeleteOperation) -> Result<Keys> {
         check_loaded(collection)?;
         delete.found.as_ref().filter(|found| collection.marked_last <= found.at).map(|found| {
             let view = view(collection, Some(found.at));
-            (found, Snapshot { timestamp: engine.clock.last(), view: Arc::new(view) })
+            (found, Snapshot::new(engine.clock.last(), Arc::new(view)))
         })
     };
     match recent {
@@ -80,7 +86,10 @@ fn check_loaded(collection: &Collection) -> Result<()> {
 }
 
 fn matching(snapshot: &Snapshot, partition: Option<PartitionId>, plan: &Plan) -> Result<Keys> {
-    let partitions = partition.into_iter().collect();
+    let partitions = match partition {
+        Some(partition) => vec![partition],
+        None => partitions_of_keys(&snapshot.view.manifest, plan),
+    };
     let selection = Selection { plan: plan.clone(), partitions, ignore_growing: false };
     let found = retrieve(snapshot, &RetrieveOptions { selection, offset: 0, limit: None })?;
     let primary = snapshot.view.manifest.schema.primary();

@@ -256,7 +256,7 @@ fn snapshot(place: &Place) -> Snapshot {
     let timestamp = attachment.control().visible();
     let catalog = attachment.catalog().unwrap();
     let entry = catalog.collections.iter().find(|entry| entry.name == COLLECTION).unwrap();
-    Snapshot { timestamp, view: attachment.view(entry.id, entry.cell).unwrap() }
+    Snapshot::new(timestamp, attachment.view(entry.id, entry.cell).unwrap())
 }
 
 fn read(snapshot: &Snapshot) -> Vec<(i64, i64)> {
@@ -327,7 +327,7 @@ fn a_reader_of_an_older_snapshot_keeps_it_through_upserts_flush_and_merge() {
     assert_eq!(read(&before), [(1, 10), (2, 20)]);
     let after = snapshot(&place);
     assert_eq!(read(&after), [(1, 11), (2, 20)]);
-    assert_eq!(read(&Snapshot { timestamp: before.timestamp, view: after.view }), [(1, 10), (2, 20)]);
+    assert_eq!(read(&Snapshot::new(before.timestamp, after.view)), [(1, 10), (2, 20)]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn a_snapshot_that_a_merge_dropped_rows_of_is_refused() {
     let after = snapshot(&place);
     assert_eq!(read(&after), [(2, 20)]);
     assert_eq!(after.view.sealed[0].entry.row_count, 1);
-    assert!(Snapshot { timestamp: before, view: after.view }.check().is_err());
+    assert!(Snapshot::new(before, after.view).check().is_err());
 }
 
 #[test]

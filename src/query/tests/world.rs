@@ -313,7 +313,7 @@ impl World {
             damage: self.damage.clone(),
         };
         let view = CollectionView { manifest, sealed: self.sealed.clone(), growing: self.growing.clone() };
-        Snapshot { timestamp: Timestamp(timestamp), view: Arc::new(view) }
+        Snapshot::new(Timestamp(timestamp), Arc::new(view))
     }
 
     /// The model of an address.
