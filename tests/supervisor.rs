@@ -327,7 +327,7 @@ fn a_stop_drains_in_order_and_leaves_nothing() {
     assert_eq!(server.exit_code(), Some(0));
     let drained: Vec<String> = world.events().into_iter().filter(|line| line.ends_with("Drain")).collect();
     let roles: Vec<&str> = drained.iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(roles, ["gateway", "searcher", "searcher", "writer"]);
+    assert_eq!(roles, ["builder", "gateway", "searcher", "searcher", "writer"]);
     world.assert_clean();
 }
 
