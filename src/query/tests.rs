@@ -324,5 +324,5 @@ fn files_that_statistics_exclude_are_not_read() {
         assert_eq!(retrieve(&snapshot, &options).unwrap().rows.len(), 1, "{text}");
         assert!(snapshot.matching_rows(1, &selection).is_none(), "{text}");
     }
-    assert_eq!(count(&snapshot, &selection("number + 0 == 7")).unwrap(), 51, "a file that must be read");
+    assert_eq!(count(&snapshot, &selection("number % 1000 == 7")).unwrap(), 51, "a file that must be read");
 }
