@@ -20,6 +20,7 @@ pub(super) const CHUNK_BYTES: usize = 64;
 pub const CODE_PLANES_MAX: usize = 4;
 
 /// Chunks whose sums cannot overflow 16 bits: two groups of at most 255 per chunk and lane, weighed by the planes.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn chunks_per_flush(planes: usize) -> usize {
     128 / ((1 << planes) - 1)
 }
@@ -76,6 +77,7 @@ pub struct QueryTable<'a> {
 pub(super) struct Estimate<'a> {
     pub neighbours: NeighbourCodes<'a>,
     pub entries: &'a [u8],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the scalar path takes codes apart by itself"))]
     pub planes: usize,
     pub scale: f32,
     pub offset: f32,

@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::operation::undecodable;
 use super::state::Collection;
+use crate::config::limits::{ARRAY_CAPACITY_MAX, VARCHAR_BYTES_MAX};
 use crate::format::log_record::RecordKind;
 use crate::proto::rows::{self, RowOptions};
 use crate::proto::{milvus, schema};
@@ -169,6 +170,7 @@ impl DecodedRows {
         payload: &[u8],
         first_id: i64,
     ) -> Result<DecodedRows> {
+        let schema = &without_size_limits(schema);
         match kind {
             RecordKind::Upsert => {
                 DecodedRows::of_upsert(schema, milvus::UpsertRequest::decode(payload).map_err(undecodable)?, first_id)
@@ -197,6 +199,19 @@ impl DecodedRows {
         let payload = None;
         Ok(RowsOperation { kind, collection, destination, schema_version, parts, keys, replaced, first_id, payload })
     }
+}
+
+/// Sizes were checked when the record was written; the limits may have been lowered since.
+fn without_size_limits(schema: &CollectionSchema) -> CollectionSchema {
+    let mut schema = schema.clone();
+    for (key, value) in schema.fields.iter_mut().flat_map(|field| &mut field.type_params) {
+        match key.as_str() {
+            "max_length" => *value = VARCHAR_BYTES_MAX.to_string(),
+            "max_capacity" => *value = ARRAY_CAPACITY_MAX.to_string(),
+            _ => {}
+        }
+    }
+    schema
 }
 
 /// How rows are taken. Without a first id the keys are the client's: also when the log is replayed, after

@@ -1,9 +1,9 @@
 //! The role: opens and recovers, starts the threads, follows the supervisor's orders, ends clean or says why not.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ pub fn run(context: RoleContext) -> ExitCode {
     let server: &'static PoolServer = Box::leak(Box::new(server));
     let (events, happened) = channel();
     let order_events = events.clone();
-    let order_engine = Arc::clone(&engine);
+    // This thread never ends; the engine does, so that a clean stop closes the catalog.
+    let order_engine = Arc::downgrade(&engine);
     std::thread::spawn(move || forward_orders(&order_engine, &orders, &order_events));
     let index_notices = match notices.try_clone() {
         Ok(notices) => notices,
@@ -76,13 +77,15 @@ fn failed(notices: &Notices, error: &Error) -> ExitCode {
     ExitCode::from(exit::code(error))
 }
 
-fn forward_orders(engine: &Engine, orders: &ipc_channel::ipc::IpcReceiver<Order>, events: &Sender<Event>) {
+fn forward_orders(engine: &Weak<Engine>, orders: &ipc_channel::ipc::IpcReceiver<Order>, events: &Sender<Event>) {
     loop {
         let event = match orders.recv() {
             Ok(Order::Drain) => Event::Drain,
             Ok(order) => {
-                engine.builder.hear(order);
-                engine.index.raise();
+                if let Some(engine) = engine.upgrade() {
+                    engine.builder.hear(order);
+                    engine.index.raise();
+                }
                 continue;
             }
             Err(_) => Event::Orphaned,

@@ -191,7 +191,7 @@ def test_status_tells_of_processes_and_rows(server, client):
     client.flush("counted")
     status = server.status()
     roles = sorted(process["role"] for process in status["processes"])
-    assert roles == ["gateway", "searcher", "searcher", "supervisor", "writer"] or roles == ["gateway", "searcher", "searcher", "writer"]
+    assert roles == ["builder", "gateway", "searcher", "searcher", "supervisor", "writer"]
     assert all(is_alive(process["pid"]) for process in status["processes"])
     collection = next(entry for entry in status["collections"] if entry["name"] == "counted")
     assert collection["sealed_rows"] + collection["growing_rows"] == 123
