@@ -83,6 +83,11 @@ fn index_files(server: &Server) -> usize {
     files.filter(|file| file.path().extension().is_some_and(|extension| extension == "idx")).count()
 }
 
+/// Whether the builder has made a file that the writer did not take yet.
+fn is_building(server: &Server) -> bool {
+    std::fs::read_dir(server.data_dir.join("run/build")).is_ok_and(|mut files| files.next().is_some())
+}
+
 fn times(log: &str, text: &str) -> usize {
     log.matches(text).count()
 }
@@ -94,7 +99,7 @@ fn a_builder_killed_at_work_is_started_again_and_finishes() {
     let builder = server.pids("builder")[0];
     fill(&mut api);
     assert_eq!(describe(&mut api).state(), IndexState::InProgress);
-    wait_until("the builder writes a file", || server.data_dir.join("run/build").is_dir());
+    wait_until("the builder writes a file", || is_building(&server));
     signal(builder, Signal::SIGKILL);
     check_search(&mut api);
     let described = wait_for(&mut api, IndexState::Finished);
@@ -135,7 +140,7 @@ fn what_a_dead_writer_ordered_is_taken_over_by_the_next_one() {
     let server = Server::start_failing("builder.built=delay(1500)", &["--searchers", "1"]);
     let mut api = server.api();
     fill(&mut api);
-    wait_until("the builder writes a file", || server.data_dir.join("run/build").is_dir());
+    wait_until("the builder writes a file", || is_building(&server));
     signal(server.pids("writer")[0], Signal::SIGKILL);
     wait_for(&mut api, IndexState::Finished);
     check_search(&mut api);

@@ -251,7 +251,7 @@ fn descriptors(server: &Server, pid: i32) -> Vec<String> {
 }
 
 /// What each role holds: the two ends of its control channel, its wake-ups, its progress cell, and what its work takes.
-const DESCRIPTORS: [(&str, &[&str]); 3] = [
+const DESCRIPTORS: [(&str, &[&str]); 4] = [
     (
         "writer",
         &[
@@ -266,6 +266,7 @@ const DESCRIPTORS: [(&str, &[&str]); 3] = [
             "socket",
         ],
     ),
+    ("builder", &["anon_inode:[eventfd]", "shm-progress", "socket"]),
     (
         "searcher",
         &[

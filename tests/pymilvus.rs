@@ -156,6 +156,11 @@ fn indexes() {
 }
 
 #[test]
+fn built_indexes() {
+    pytest("test_built_indexes.py");
+}
+
+#[test]
 fn partial_update() {
     pytest("test_partial_update.py");
 }

@@ -335,7 +335,7 @@ fn a_killed_supervisor_takes_its_children_and_is_swept() {
     let world = World::new(2);
     let mut server = world.start();
     let pids: Vec<u32> = world.cells().iter().map(|cell| cell.pid).collect();
-    assert_eq!(pids.len(), 4);
+    assert_eq!(pids.len(), 5);
     server.process.kill().expect("killed");
     server.process.wait().expect("reaped");
     world.wait_until("every child is gone", || pids.iter().all(|pid| !is_alive(*pid)));
@@ -398,13 +398,13 @@ fn a_reload_changes_the_number_of_searchers() {
     world.wait_until("every role is told", || world.has_event("Reload 3"));
     world.configure(1);
     server.signal("HUP");
-    world.wait_until("one searcher", || world.cells().len() == 3);
+    world.wait_until("one searcher", || world.cells().len() == 4);
     assert_ne!(world.pid("searcher", 0), 0);
     std::fs::write(world.path("shoal.toml"), "searchers = \"many\"").expect("written");
     server.signal("HUP");
     let log = || std::fs::read_to_string(world.path("log")).unwrap_or_default();
     world.wait_until("a bad file is refused", || log().contains("the configuration stays as it was"));
-    assert_eq!(world.cells().len(), 3);
+    assert_eq!(world.cells().len(), 4);
 }
 
 fn a_second_signal_kills() {

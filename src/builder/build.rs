@@ -13,7 +13,6 @@ use crate::index::{BuildProgress, IMAGE_OFFSET, IndexFile, builder, encode_heade
 use crate::ipc::control::BuildOrder;
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::kernel::VectorRows;
-use crate::sys::files::make_private_dir;
 use crate::sys::map::SharedMap;
 use crate::types::{DurableFile, Error, ErrorKind, FieldSchema, Result, Values};
 
@@ -31,8 +30,6 @@ pub(super) fn build(instance: &Instance, order: &BuildOrder, threads: usize, cel
     let rows = vectors(&table, &order.field)?;
     let progress = BuildProgress::observed(move |rows| cell.set(Gauge::BuildRowsDone, rows));
     let build = builder(&order.spec, rows, threads, &progress)?;
-    let dir = instance.build_dir();
-    make_private_dir(&dir).map_err(|error| Error::io(format_args!("make {}", dir.display()), &error))?;
     let temporary = made.with_extension("tmp");
     let bytes = IMAGE_OFFSET + build.image_bytes();
     let attempt = || format!("write {} ({bytes} bytes)", temporary.display());

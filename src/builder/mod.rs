@@ -1,5 +1,5 @@
 //! The builder: makes index files from table files on the writer's orders, at low priority; may be killed at any moment.
-//! Start at `build.rs`. Uses `index`, `format`; opens no meta, no log, nothing for writing but the file it makes.
+//! Start at `build.rs`. Uses `index`, `format`; reaches table files and the directory it builds in, nothing else of the disk.
 //! Invariant: a file under the name that the writer expects is whole.
 
 mod build;
@@ -9,9 +9,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::config::ServerConfig;
+use crate::config::{Instance, ServerConfig};
 use crate::ipc::control::{BuildOrder, BuildOutcome, Notice, Notices, Order, RoleContext};
 use crate::ipc::progress::{Gauge, ProgressCell};
+use crate::sys::files::make_private_dir;
+use crate::sys::sandbox::{self, Reach};
 use crate::sys::{memory, process};
 
 /// Orders that were given and are not answered yet, oldest first.
@@ -24,6 +26,12 @@ pub fn run(context: RoleContext) -> ExitCode {
         tracing::warn!("indexes are built at normal priority: {error}");
     }
     let RoleContext { config, instance, orders, notices, cell, .. } = context;
+    let dir = instance.build_dir();
+    if let Err(error) = make_private_dir(&dir) {
+        notices.send(Notice::Failed { message: format!("the builder cannot make {}: {error}", dir.display()) });
+        return ExitCode::FAILURE;
+    }
+    confine(&instance);
     let open = Orders::default();
     let config = Arc::new(Mutex::new(config));
     let (queue, queued) = channel();
@@ -40,6 +48,16 @@ pub fn run(context: RoleContext) -> ExitCode {
     }
 }
 
+/// It reads table files and makes index files: whoever breaks into it reaches neither the log nor the catalog, and no table file
+/// for writing.
+fn confine(instance: &Instance) {
+    let read = vec!["/proc".into(), instance.data_dir.join("tables")];
+    match sandbox::confine(&Reach { read, make: vec![instance.build_dir()], ..Reach::default() }) {
+        Ok(confinement) => tracing::debug!(?confinement, "confined"),
+        Err(error) => tracing::warn!("the builder is not confined: {error}"),
+    }
+}
+
 /// An order that is being worked on is not taken twice: a new writer gives those of the one before again.
 fn enqueue(open: &Orders, queue: &Sender<BuildOrder>, order: BuildOrder) {
     let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +70,7 @@ fn enqueue(open: &Orders, queue: &Sender<BuildOrder>, order: BuildOrder) {
 
 /// The thread that builds.
 struct Worker {
-    instance: crate::config::Instance,
+    instance: Instance,
     notices: Notices,
     cell: ProgressCell,
     open: Orders,

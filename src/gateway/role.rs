@@ -67,7 +67,7 @@ pub fn run(context: RoleContext) -> ExitCode {
 
 /// It has its sockets and pools: whoever breaks into it finds no file to read.
 fn confine() {
-    match sandbox::confine(&Reach { read: vec!["/proc".into()], write: Vec::new() }) {
+    match sandbox::confine(&Reach { read: vec!["/proc".into()], ..Reach::default() }) {
         Ok(confinement) => tracing::debug!(?confinement, "confined"),
         Err(error) => tracing::warn!("the gateway is not confined: {error}"),
     }

@@ -101,7 +101,7 @@ fn shared(
 /// catalog included.
 fn confine(instance: &Instance) {
     let read = vec!["/proc".into(), instance.shm_dir.clone(), instance.data_dir.join("tables"), instance.run_dir()];
-    match sandbox::confine(&Reach { read, write: readers::paths(instance) }) {
+    match sandbox::confine(&Reach { read, write: readers::paths(instance), ..Reach::default() }) {
         Ok(confinement) => tracing::debug!(?confinement, "confined"),
         Err(error) => tracing::warn!("this searcher is not confined: {error}"),
     }

@@ -18,6 +18,8 @@ pub struct Reach {
     pub read: Vec<PathBuf>,
     /// Files to read and write.
     pub write: Vec<PathBuf>,
+    /// Directories in which files may be made, written, renamed and removed.
+    pub make: Vec<PathBuf>,
 }
 
 /// How far the kernel went along.
@@ -39,12 +41,14 @@ pub enum Confinement {
 pub fn confine(reach: &Reach) -> Result<Confinement, RulesetError> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let write: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::WriteFile;
+    let make = read | write | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(RULES))?
         .handle_access(AccessNet::ConnectTcp)?
         .create()?
         .add_rules(path_beneath_rules(&reach.read, read))?
         .add_rules(path_beneath_rules(&reach.write, write))?
+        .add_rules(path_beneath_rules(&reach.make, make))?
         .restrict_self()?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Confinement::Full,
@@ -68,7 +72,9 @@ mod tests {
         for name in ["read", "write", "other"] {
             std::fs::write(path(name), name).unwrap();
         }
-        let reach = Reach { read: vec![path("read"), path("missing")], write: vec![path("write")] };
+        std::fs::create_dir(path("make")).unwrap();
+        let read = vec![path("read"), path("missing")];
+        let reach = Reach { read, write: vec![path("write")], make: vec![path("make")] };
         let child = Child::fork(|| {
             let is_refused =
                 |opened: std::io::Result<File>| opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
@@ -83,7 +89,12 @@ mod tests {
                 && is_refused(for_writing("read"))
                 && is_refused(File::open(path("other")))
                 && is_refused(File::create(path("new")))
-                && std::fs::remove_file(path("read")).is_err();
+                && std::fs::remove_file(path("read")).is_err()
+                && std::fs::write(path("make/new"), "new").is_ok()
+                && std::fs::rename(path("make/new"), path("make/whole")).is_ok()
+                && std::fs::rename(path("make/whole"), path("whole")).is_err()
+                && std::fs::create_dir(path("make/dir")).is_err()
+                && std::fs::remove_file(path("make/whole")).is_ok();
             if is_right { 0 } else { 2 }
         });
         let code = child.wait();
