@@ -21,7 +21,7 @@ mod top_k;
 pub use build::{BuildIndex, BuildProgress, builder};
 pub use error::IndexError;
 pub use file::{IMAGE_OFFSET, IndexFile, IndexHeader, encode_header};
-pub use open::{IndexRequest, IndexScratch, OpenIndex, SearchIndex};
+pub use open::{IndexRequest, IndexScratch, OpenIndex, SearchIndex, is_scan_cheaper};
 pub use queries::{Queries, QueryValues, VectorColumn, vector_element};
 pub use top_k::{Hit, TopK};
 

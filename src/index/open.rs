@@ -5,7 +5,7 @@ use super::graph::{self, Graph};
 use super::hnsw::{self, Hnsw, HnswScratch, HnswSearch};
 use super::ivf::{self, Ivf, IvfScratch, IvfSearch};
 use super::queries::{Queries, VectorColumn};
-use super::spec::SearchSettings;
+use super::spec::{IndexKind, SearchSettings};
 use super::{Hit, IndexError, TopK};
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::Bitmap;
@@ -51,6 +51,33 @@ pub struct IndexScratch {
     graph: graph::Scratch,
     ivf: IvfScratch,
     hnsw: HnswScratch,
+}
+
+/// Whether comparing the query with all rows that may be hits, `matching` of `row_count`, is less work than a search of an index.
+pub fn is_scan_cheaper(
+    kind: IndexKind,
+    settings: &SearchSettings,
+    k: usize,
+    row_count: usize,
+    matching: usize,
+) -> bool {
+    /// When fewer than one in so many rows match, they are scanned instead of lists: first guess.
+    const LIST_SHARE: usize = 20;
+    /// So many rows are compared before a search of a graph has begun.
+    const ROWS_MIN: usize = 256;
+    /// To visit a vertex costs about as much as to scan so many rows: first guess.
+    const VISIT_ROWS: usize = 2;
+    match kind {
+        IndexKind::Flat => true,
+        // Lists are short scans, and cost less than one of everything unless few rows match.
+        IndexKind::IvfFlat | IndexKind::IvfSq8 => matching * LIST_SHARE < row_count,
+        // What a filter costs a graph is for the graph to weigh: its codes are scanned faster than the vectors.
+        IndexKind::RabitqGraph | IndexKind::Hnsw | IndexKind::HnswSq => {
+            let pool = settings.graph_ef(k);
+            let visits = pool.saturating_mul(1 + pool / graph::POOL_SORTED);
+            matching <= ROWS_MIN || visits.saturating_mul(VISIT_ROWS) >= matching
+        }
+    }
 }
 
 /// An image of any kind, searched where it lies.
@@ -135,36 +162,31 @@ fn search_graph(
         graph::SearchParameters { k: request.k, ef, filter: request.filter, source, file_index: request.file_index };
     match request.range {
         None => Ok(graph.search(query, parameters, scratch, top)?),
-        Some(range) => search_graph_range(graph, query, parameters, range, scratch, top),
+        Some(range) => search_graph_range(graph, query, parameters, range, top),
     }
 }
 
-/// Searches with a growing pool until `k` hits lie within the range, or hits lie beyond it; when that takes a large part of
-/// the graph, its rows are scanned.
+/// Takes rows in the order of their distances until `k` lie within the range, or those that come lie beyond it; when that takes
+/// a large part of the graph, its rows are scanned.
 fn search_graph_range(
     graph: &Graph<'_>,
     query: &[f32],
     parameters: graph::SearchParameters<'_>,
     range: DistanceRange,
-    scratch: &mut graph::Scratch,
     top: &mut TopK,
 ) -> Result<(), IndexError> {
-    const GROWTH: usize = 4;
-    let mut ef = parameters.ef.max(1);
-    while ef < graph.row_count() / 4 || parameters.source.is_none() {
-        let mut nearest = TopK::new(ef);
-        graph.search(query, graph::SearchParameters { k: ef, ef, ..parameters }, scratch, &mut nearest)?;
-        let nearest: Vec<Hit> = nearest.into_sorted();
-        // What a pool holds is complete near the query and has gaps towards its end.
-        let reliable = &nearest[..nearest.len() / 2];
-        let is_beyond = reliable.last().is_some_and(|farthest| farthest.distance >= range.high);
-        let is_within = |hit: &&Hit| range.low <= hit.distance && hit.distance < range.high;
-        let is_enough = reliable.iter().filter(is_within).count() >= parameters.k;
-        if is_enough || is_beyond || ef >= graph.row_count() {
-            nearest.iter().filter(is_within).take(parameters.k).for_each(|hit| top.push(*hit));
+    /// Rows taken at once, at least: the order of rows is right within what is taken at once.
+    const BATCH_ROWS: usize = 64;
+    let mut within: Vec<Hit> = Vec::new();
+    let mut rows = graph.iterate(query, parameters)?;
+    while rows.visited_count() < graph.row_count() / 4 || parameters.source.is_none() {
+        let batch = rows.next_nearest(parameters.k.max(BATCH_ROWS));
+        let is_beyond = batch.first().is_none_or(|nearest| nearest.distance >= range.high);
+        within.extend(batch.iter().filter(|hit| range.low <= hit.distance && hit.distance < range.high));
+        if is_beyond || within.len() >= parameters.k {
+            within.into_iter().for_each(|hit| top.push(hit));
             return Ok(());
         }
-        ef = (ef * GROWTH).min(graph.row_count());
     }
     let queries = Queries::dense(graph.dim(), graph.metric(), query.to_vec());
     let rows = 0..graph.row_count();
@@ -172,4 +194,25 @@ fn search_graph_range(
     let tops = std::slice::from_mut(top);
     flat::scan(&queries, vectors, rows, parameters.filter, Some(range), parameters.file_index, tops);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_matching_rows_and_large_fetches_are_scanned() {
+        let settings = SearchSettings { ef: Some(96), ..SearchSettings::default() };
+        let is_scan = |kind, k, matching| is_scan_cheaper(kind, &settings, k, 100_000, matching);
+        assert!(is_scan(IndexKind::Flat, 10, 100_000));
+        assert!(is_scan(IndexKind::IvfFlat, 10, 4_000));
+        assert!(!is_scan(IndexKind::IvfFlat, 10, 50_000));
+        for kind in [IndexKind::RabitqGraph, IndexKind::Hnsw] {
+            assert!(is_scan(kind, 10, 0));
+            assert!(is_scan(kind, 10, 200));
+            assert!(!is_scan(kind, 10, 1_000));
+            assert!(!is_scan(kind, 10, 100_000));
+            assert!(is_scan(kind, 30_000, 100_000));
+        }
+    }
 }

@@ -1,11 +1,11 @@
-//! Searching a file by its index: when that is less work than a scan, and how large a pool a filter asks for.
+//! Searching a file by its index, when that is less work than a scan.
 
 use std::cell::RefCell;
 
 use super::snapshot::{FileRows, Snapshot};
 use crate::index::flat::DistanceRange;
-use crate::index::spec::{IndexKind, SearchSettings};
-use crate::index::{IndexError, IndexFile, IndexRequest, IndexScratch, Queries, SearchIndex, TopK};
+use crate::index::spec::SearchSettings;
+use crate::index::{IndexError, IndexFile, IndexRequest, IndexScratch, Queries, SearchIndex, TopK, is_scan_cheaper};
 use crate::kernel::VectorRows;
 use crate::types::{Bitmap, FieldId};
 
@@ -57,11 +57,14 @@ impl IndexSearch<'_> {
     /// # Errors
     /// When the index is damaged.
     pub fn run(&self, tops: &mut [TopK]) -> Result<Outcome, IndexError> {
-        let Some(settings) = self.worthwhile() else { return Ok(Outcome::Scan) };
+        let kind = self.index.header().spec.kind;
+        if is_scan_cheaper(kind, self.settings, self.fetch, self.source.len(), self.matching) {
+            return Ok(Outcome::Scan);
+        }
         let index = self.index.index()?;
         let request = IndexRequest {
             k: self.fetch,
-            settings: &settings,
+            settings: self.settings,
             filter: self.filter,
             range: self.range,
             source: Some(self.source),
@@ -89,21 +92,6 @@ impl IndexSearch<'_> {
         })?;
         Ok(if short.is_empty() { Outcome::Done } else { Outcome::Short(short) })
     }
-
-    /// The settings to search with; `None` when a scan of the matching rows is less work.
-    fn worthwhile(&self) -> Option<SearchSettings> {
-        match self.index.header().spec.kind {
-            IndexKind::Flat => None,
-            // Lists are short scans, and cost less than one of everything unless few rows match.
-            IndexKind::IvfFlat | IndexKind::IvfSq8 => {
-                (self.matching * LIST_SHARE >= self.source.len()).then(|| self.settings.clone())
-            }
-            IndexKind::RabitqGraph | IndexKind::Hnsw | IndexKind::HnswSq => {
-                let ef = graph_pool(self.source.len(), self.matching, self.settings.graph_ef(self.fetch))?;
-                Some(SearchSettings { ef: Some(ef), ..self.settings.clone() })
-            }
-        }
-    }
 }
 
 /// What became of a search by index.
@@ -115,34 +103,4 @@ pub(super) enum Outcome {
     Scan,
     /// These queries found fewer rows than match: a scan must.
     Short(Vec<usize>),
-}
-
-/// When fewer than one in so many rows match, they are scanned instead of lists: first guess.
-const LIST_SHARE: usize = 20;
-/// To visit a vertex costs about as much as to scan so many rows that a filter lists: first guess.
-const VISIT_ROWS: usize = 2;
-/// A pool of this size costs as much to keep in order as to fill.
-const POOL_SORTED: usize = 1024;
-
-/// The pool of a graph search under a filter: rows that do not match are only passed through, so the pool grows by as much as
-/// the filter leaves out. `None` when to scan the matching rows is less work.
-fn graph_pool(row_count: usize, matching: usize, ef: usize) -> Option<usize> {
-    let pool = ef.saturating_mul(row_count).div_ceil(matching.max(1));
-    let visits = pool.saturating_mul(1 + pool / POOL_SORTED);
-    (visits.saturating_mul(VISIT_ROWS) < matching).then_some(pool)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_matching_rows_and_large_fetches_are_scanned() {
-        assert_eq!(graph_pool(100_000, 100_000, 96), Some(96));
-        assert_eq!(graph_pool(100_000, 50_000, 96), Some(192));
-        assert_eq!(graph_pool(100_000, 1_000, 96), None);
-        assert_eq!(graph_pool(100_000, 0, 96), None);
-        assert_eq!(graph_pool(100_000, 100_000, 30_000), None);
-        assert_eq!(graph_pool(4_096, 4_096, 96), Some(96));
-    }
 }

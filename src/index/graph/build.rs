@@ -3,12 +3,14 @@
 //! before, so that threads change nothing in the outcome.
 
 use super::GraphError;
+use super::connect::{Connector, choose_routes};
 use super::encode::{Row, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::partition::Tree;
 use super::prune::{Neighbours, prune};
 use super::search::{Candidate, Reach, Scratch};
 use super::space::{Space, lift_row, mix, quantise, write_signs};
+use super::twins::Twins;
 use super::workers::for_each_piece;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS};
 use crate::types::Metric;
@@ -120,6 +122,7 @@ impl<'a> Builder<'a> {
             code_dim: 0,
             planes: 1,
             entry: 0,
+            has_twins: false,
             squared_norm_max: 0.0,
         };
         shape.code_dim = shape.inner_dim().next_multiple_of(CODE_DIM_STEP);
@@ -141,24 +144,31 @@ impl<'a> Builder<'a> {
         if Some(image.len()) != self.shape.image_bytes() {
             return Err(GraphError::Build("the image has another length than asked for"));
         }
-        let Some(parts) = Parts::of(&self.shape, image) else {
+        let Some(mut parts) = Parts::of(&self.shape, image) else {
             return Err(GraphError::Build("the image is too short"));
         };
         write_signs(parts.signs, self.parameters.seed);
         self.place_centre(parts.centre);
         let vectors = self.quantise(parts.signs, parts.centre);
-        self.shape.entry = (0..self.shape.row_count)
-            .min_by(|left, right| vectors.rows[*left].squared_norm.total_cmp(&vectors.rows[*right].squared_norm))
-            .unwrap_or(0) as u32;
-        let (order, mut neighbours) = self.partition(&vectors);
+        let vertices = self.place_twins(&vectors, parts.twins);
+        let norm = |row: u32| vectors.rows[row as usize].squared_norm;
+        let middle = vertices.iter().copied().min_by(|left, right| norm(*left).total_cmp(&norm(*right)));
+        self.shape.entry = middle.unwrap_or(0);
+        let routes = choose_routes(&vectors, &vertices, self.shape.entry, self.parameters.seed);
+        vectors.write_block(self.shape.entry, routes.iter().copied(), parts.routes);
+        let (order, mut neighbours) = self.partition(&vectors, &vertices);
         neighbours = self.link(&vectors, neighbours, 0);
         self.encode(&vectors, &neighbours, parts.blocks);
+        let mut lost = Vec::new();
         for round in 0..self.parameters.rounds {
-            let graph = Graph::of_parts(self.shape, parts.signs, parts.centre, parts.blocks);
-            let chosen = self.search(&vectors, &graph, &order, &neighbours, round);
+            let graph = Graph::of_parts(self.shape, &parts);
+            let chosen;
+            (chosen, lost) = self.search(&vectors, &graph, &order, &neighbours, round);
             neighbours = self.link(&vectors, chosen, round + 1);
             self.encode(&vectors, &neighbours, parts.blocks);
         }
+        let connector = Connector::new(&self.parameters, &self.shape, &vectors, &mut parts, &mut neighbours);
+        connector.connect(&routes, &vertices, &lost);
         parts.seal(&self.shape);
         Ok(())
     }
@@ -204,19 +214,28 @@ impl<'a> Builder<'a> {
         Vectors { code_dim, planes: self.shape.planes, rows, codes }
     }
 
+    /// Writes who is equal to whom; returns the rows that are vertices.
+    fn place_twins(&mut self, vectors: &Vectors, bytes: &mut [u8]) -> Vec<u32> {
+        let twins = Twins::of(vectors);
+        twins.write(self.shape.row_count, bytes);
+        self.shape.has_twins = twins.exist();
+        (0..self.shape.row_count as u32).filter(|row| twins.is_vertex(*row)).collect()
+    }
+
     /// First neighbours, and an order in which rows that follow each other are near each other.
-    fn partition(&self, vectors: &Vectors) -> (Vec<u32>, Vec<Neighbours>) {
+    fn partition(&self, vectors: &Vectors, vertices: &[u32]) -> (Vec<u32>, Vec<Neighbours>) {
         let row_count = self.shape.row_count;
         let trees: Vec<Tree> = (0..self.parameters.trees.max(1) as u64)
-            .map(|tree| Tree::grow(vectors, mix(self.parameters.seed ^ mix(tree)), self.parameters.threads))
+            .map(|tree| Tree::grow(vectors, vertices, mix(self.parameters.seed ^ mix(tree)), self.parameters.threads))
             .collect();
-        let places: Vec<Vec<u32>> = trees.iter().map(|tree| inverse(&tree.order)).collect();
+        let places: Vec<Vec<u32>> = trees.iter().map(|tree| inverse(&tree.order, row_count)).collect();
         let mut neighbours = vec![Neighbours::NONE; row_count];
         let choose = |candidates: &mut Vec<Candidate>, first: usize, piece: &mut [Neighbours]| {
             for (index, neighbours) in piece.iter_mut().enumerate() {
                 candidates.clear();
                 for (tree, places) in trees.iter().zip(&places) {
-                    candidates.extend_from_slice(&tree.nearest[places[first + index] as usize]);
+                    let nearest = tree.nearest.get(places[first + index] as usize);
+                    candidates.extend_from_slice(nearest.map_or(&[], |nearest| &nearest[..]));
                 }
                 *neighbours = prune(vectors, (first + index) as u32, candidates, self.parameters.alpha);
             }
@@ -227,7 +246,8 @@ impl<'a> Builder<'a> {
         (order, neighbours)
     }
 
-    /// Every vertex searches for itself, near ones one after the other: their blocks are still in the cache.
+    /// Every vertex searches for itself, near ones one after the other: their blocks are still in the cache. Returns what
+    /// they chose, and those that did not find themselves.
     fn search(
         &self,
         vectors: &Vectors,
@@ -235,27 +255,34 @@ impl<'a> Builder<'a> {
         order: &[u32],
         old: &[Neighbours],
         round: usize,
-    ) -> Vec<Neighbours> {
-        let mut found = vec![Neighbours::NONE; order.len()];
+    ) -> (Vec<Neighbours>, Vec<u32>) {
+        let mut found = vec![(Neighbours::NONE, true); order.len()];
         let ef = self.parameters.ef_construction.max(NEIGHBOURS);
-        let look = |state: &mut (Scratch, Vec<Candidate>), first: usize, piece: &mut [Neighbours]| {
+        let look = |state: &mut (Scratch, Vec<Candidate>), first: usize, piece: &mut [(Neighbours, bool)]| {
             let (scratch, candidates) = state;
-            for (index, found) in piece.iter_mut().enumerate() {
+            for (index, (found, is_lost)) in piece.iter_mut().enumerate() {
                 let vertex = order[first + index];
                 let row = vectors.rows[vertex as usize];
                 candidates.clear();
                 candidates.extend_from_slice(old[vertex as usize].all());
                 scratch.query.place_vertex(&self.shape, vectors.codes(vertex), row.scale, row.squared_norm);
-                graph.walk(Reach { ef, spare: 0 }, scratch, &mut |candidate| candidates.push(candidate));
+                graph.walk(Reach { ef, spare: 0 }, scratch, &mut |candidate: Candidate| {
+                    *is_lost &= candidate.id != vertex;
+                    candidates.push(candidate);
+                });
                 *found = prune(vectors, vertex, candidates, self.parameters.alpha);
             }
         };
         let make = || (Scratch::new(), Vec::new());
         let report = self.report(Stage::Search(round));
         for_each_piece(self.parameters.threads, &mut found, PIECE_ROWS, make, look, report);
-        let mut neighbours = vec![Neighbours::NONE; order.len()];
-        order.iter().zip(found).for_each(|(vertex, found)| neighbours[*vertex as usize] = found);
-        neighbours
+        let mut neighbours = vec![Neighbours::NONE; self.shape.row_count];
+        let mut lost = Vec::new();
+        for (vertex, (found, is_lost)) in order.iter().zip(found) {
+            neighbours[*vertex as usize] = found;
+            lost.extend(is_lost.then_some(*vertex));
+        }
+        (neighbours, lost)
     }
 
     /// Every vertex weighs its own choice and those who chose it.
@@ -290,8 +317,9 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn inverse(order: &[u32]) -> Vec<u32> {
-    let mut places = vec![0; order.len()];
+/// The place of each row in an order; beyond all places for rows that are not in it.
+fn inverse(order: &[u32], row_count: usize) -> Vec<u32> {
+    let mut places = vec![u32::MAX; row_count];
     order.iter().enumerate().for_each(|(place, row)| places[*row as usize] = place as u32);
     places
 }

@@ -15,6 +15,8 @@ const SCAN_KEPT: usize = 1024;
 const VISIT_NS: [usize; 2] = [250, 12];
 /// What a row of a scan costs in nanoseconds, and each of its cache lines, which are asked for ahead.
 const ROW_NS: [usize; 2] = [8, 4];
+/// A pool of this size costs as much to keep in order as to fill.
+pub(in crate::index) const POOL_SORTED: usize = 1024;
 /// By which power of the share of rows left out the pool grows.
 const GROWTH_POWER: f64 = 0.85;
 
@@ -29,6 +31,8 @@ pub(super) enum Plan {
 
 /// Rows that a filter wants, while a graph is walked.
 struct Wanted<'a> {
+    graph: &'a Graph<'a>,
+    k: usize,
     filter: &'a Bitmap,
     /// Estimated.
     seen: &'a mut Pool,
@@ -38,9 +42,7 @@ struct Wanted<'a> {
 
 impl Visitor for Wanted<'_> {
     fn visit(&mut self, found: Candidate) {
-        if self.filter.get(found.id as usize) {
-            self.nearest.push(found);
-        }
+        self.graph.add_rows(found, self.k, Some(self.filter), self.nearest);
     }
 
     fn bound(&self) -> f32 {
@@ -48,11 +50,12 @@ impl Visitor for Wanted<'_> {
     }
 
     fn see(&mut self, found: Candidate) -> bool {
-        let is_wanted = self.filter.get(found.id as usize);
+        let is_wanted = self.graph.twins(found.id).any(|row| self.filter.get(row as usize));
         if is_wanted {
             self.seen.insert(found.distance, found.id);
         }
-        is_wanted
+        // Many twins may have been asked for nothing: not again.
+        is_wanted || self.graph.shape.has_twins
     }
 }
 
@@ -66,7 +69,8 @@ impl Graph<'_> {
         let growth = (1.0 / share.max(1e-9)).powf(GROWTH_POWER);
         let pool = (ef as f64 * growth).min(row_count as f64) as usize;
         let cost = |[fixed, per_line]: [usize; 2], bytes: usize| fixed + per_line * bytes.div_ceil(64);
-        let walk = pool.saturating_mul(cost(VISIT_NS, self.block_bytes));
+        let visits = pool.saturating_mul(1 + pool / POOL_SORTED);
+        let walk = visits.saturating_mul(cost(VISIT_NS, self.block_bytes));
         let scan = matching.saturating_mul(cost(ROW_NS, self.shape.code_dim));
         if scan <= walk { Plan::Scan } else { Plan::Walk(pool) }
     }
@@ -85,9 +89,9 @@ impl Graph<'_> {
         };
         let mut seen = std::mem::take(&mut scratch.seen);
         seen.begin(k + SPARE, 0);
-        let mut wanted = Wanted { filter, seen: &mut seen, nearest };
+        let mut wanted = Wanted { graph: self, k, filter, seen: &mut seen, nearest };
         self.walk(Reach { ef: pool, spare: 0 }, scratch, &mut wanted);
-        self.look_at(scratch, seen.rest(), nearest);
+        self.look_at(scratch, seen.rest(), &mut |found| self.add_rows(found, k, Some(filter), nearest));
         scratch.seen = seen;
     }
 

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::GraphError;
 use super::filtered::Plan;
-use super::layout::Graph;
+use super::layout::{Block, Graph};
 use super::search::{Candidate, Scratch, SearchParameters};
 use super::space::Space;
 use crate::index::{Hit, TopK};
@@ -68,6 +68,7 @@ impl<'a> Graph<'a> {
             iteration.look_at_unvisited();
         } else {
             iteration.frontier.push(Reverse(Nearest(Candidate { distance: f32::INFINITY, id: self.shape.entry })));
+            iteration.begin();
         }
         Ok(iteration)
     }
@@ -98,20 +99,35 @@ impl Iteration<'_> {
         self.visited.count_ones()
     }
 
+    fn begin(&mut self) {
+        if let Some(routes) = self.graph.routes() {
+            let distance = self.scratch.query.distance(CodeKernels::get(), &routes);
+            self.follow(&routes, distance);
+        }
+    }
+
     fn visit(&mut self, id: u32) {
         let Some(block) = self.graph.block(id).filter(|_| !self.visited.get(id as usize)) else { return };
-        self.visited.set(id as usize, true);
+        let distance = self.scratch.query.distance(CodeKernels::get(), &block);
+        for id in self.graph.twins(id) {
+            if !self.visited.get(id as usize) {
+                self.visited.set(id as usize, true);
+                self.note(Candidate { distance, id });
+            }
+        }
+        self.follow(&block, distance);
+    }
+
+    fn follow(&mut self, block: &Block<'_>, distance: f32) {
         let kernels = CodeKernels::get();
-        let distance = self.scratch.query.distance(kernels, &block);
         let mut estimates = [0.0; 32];
-        self.scratch.query.estimate(kernels, &block, distance, f32::INFINITY, &mut estimates);
+        self.scratch.query.estimate(kernels, block, distance, f32::INFINITY, &mut estimates);
         for (id, estimate) in block.ids.iter().zip(estimates) {
             let id = u32::from_le_bytes(*id);
             if (id as usize) < self.visited.row_count() && !self.visited.get(id as usize) {
                 self.frontier.push(Reverse(Nearest(Candidate { distance: estimate, id })));
             }
         }
-        self.note(Candidate { distance, id });
     }
 
     fn note(&mut self, found: Candidate) {

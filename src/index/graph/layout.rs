@@ -1,4 +1,4 @@
-//! The bytes of an image: header, rotation, centre, blocks. See FORMAT.md.
+//! The bytes of an image: header, rotation, centre, twins, routes, blocks. See FORMAT.md.
 
 use crc_fast::{CrcAlgorithm, checksum};
 
@@ -7,10 +7,12 @@ use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, NeighbourCodes, 
 use crate::types::Metric;
 
 const MAGIC: &[u8; 8] = b"SHOALGRF";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes of the header, and what every section and block is a multiple of.
 const ALIGNMENT: usize = 64;
 const HEADER_BYTES: usize = 128;
+/// Sections with checksums.
+const SECTIONS: usize = 5;
 /// Most dimensions of a vector, with room for the lift of IP and for padding.
 const CODE_DIM_MAX: usize = 1 << 16;
 /// The five `f32` at the end of a block.
@@ -29,8 +31,10 @@ pub(super) struct Shape {
     pub code_dim: usize,
     /// Bits per dimension of a neighbour's code.
     pub planes: usize,
-    /// Where every search begins.
+    /// The vertex in the middle, from which routes lead to where searches begin.
     pub entry: u32,
+    /// Whether some rows are twins: equal to another row, which alone is a vertex.
+    pub has_twins: bool,
     /// For IP, the greatest squared norm of a row: rows are lifted to it. Else 0.
     pub squared_norm_max: f32,
 }
@@ -58,8 +62,12 @@ impl Shape {
         (self.inner_dim() * 4).next_multiple_of(ALIGNMENT)
     }
 
+    fn twins_bytes(&self) -> usize {
+        (self.row_count * 4).next_multiple_of(ALIGNMENT)
+    }
+
     fn blocks_offset(&self) -> usize {
-        HEADER_BYTES + self.signs_bytes() + self.centre_bytes()
+        HEADER_BYTES + self.signs_bytes() + self.centre_bytes() + self.twins_bytes() + self.block_bytes()
     }
 
     /// Bytes of the whole image; `None` when there is no such number.
@@ -73,6 +81,8 @@ pub(super) struct Parts<'a> {
     pub header: &'a mut [u8],
     pub signs: &'a mut [u8],
     pub centre: &'a mut [u8],
+    pub twins: &'a mut [u8],
+    pub routes: &'a mut [u8],
     pub blocks: &'a mut [u8],
 }
 
@@ -81,8 +91,10 @@ impl<'a> Parts<'a> {
     pub fn of(shape: &Shape, image: &'a mut [u8]) -> Option<Parts<'a>> {
         let (header, rest) = image.split_at_mut_checked(HEADER_BYTES)?;
         let (signs, rest) = rest.split_at_mut_checked(shape.signs_bytes())?;
-        let (centre, blocks) = rest.split_at_mut_checked(shape.centre_bytes())?;
-        Some(Parts { header, signs, centre, blocks })
+        let (centre, rest) = rest.split_at_mut_checked(shape.centre_bytes())?;
+        let (twins, rest) = rest.split_at_mut_checked(shape.twins_bytes())?;
+        let (routes, blocks) = rest.split_at_mut_checked(shape.block_bytes())?;
+        Some(Parts { header, signs, centre, twins, routes, blocks })
     }
 
     /// Writes the header, which makes the image whole.
@@ -106,16 +118,17 @@ impl<'a> Parts<'a> {
             shape.squared_norm_max.to_bits(),
             shape.block_bytes() as u32,
             shape.planes as u32,
+            u32::from(shape.has_twins),
         ];
         self.header.fill(0);
         self.header[..8].copy_from_slice(MAGIC);
         for (index, word) in words.iter().enumerate() {
             self.header[8 + index * 4..][..4].copy_from_slice(&word.to_le_bytes());
         }
-        let image_bytes = HEADER_BYTES + self.signs.len() + self.centre.len() + self.blocks.len();
-        let body = [self.signs, self.centre].map(|part| checksum(CrcAlgorithm::Crc64Nvme, part));
-        let blocks = checksum(CrcAlgorithm::Crc64Nvme, self.blocks);
-        for (index, word) in [image_bytes as u64, body[0], body[1], blocks].iter().enumerate() {
+        let sections = [self.signs, self.centre, self.blocks, self.twins, self.routes];
+        let image_bytes = HEADER_BYTES + sections.iter().map(|section| section.len()).sum::<usize>();
+        let checksums = sections.map(|section| checksum(CrcAlgorithm::Crc64Nvme, section));
+        for (index, word) in [image_bytes as u64].iter().chain(&checksums).enumerate() {
             self.header[56 + index * 8..][..8].copy_from_slice(&word.to_le_bytes());
         }
         let of_header = checksum(CrcAlgorithm::Crc64Nvme, &self.header[..HEADER_BYTES - 8]);
@@ -129,9 +142,11 @@ pub struct Graph<'a> {
     pub(super) shape: Shape,
     pub(super) signs: &'a [u8],
     pub(super) centre: &'a [u8],
+    twins: &'a [u8],
+    routes: &'a [u8],
     pub(super) blocks: &'a [u8],
     pub(super) block_bytes: usize,
-    checksums: [u64; 3],
+    checksums: [u64; SECTIONS],
 }
 
 impl<'a> Graph<'a> {
@@ -157,14 +172,18 @@ impl<'a> Graph<'a> {
             return Err(GraphError::Damaged("it has not the length that its header tells"));
         }
         let (signs, rest) = image[HEADER_BYTES..].split_at(shape.signs_bytes());
-        let (centre, blocks) = rest.split_at(shape.centre_bytes());
-        let checksums = [64, 72, 80].map(|at| long_at(header, at));
-        Ok(Graph { shape, signs, centre, blocks, block_bytes: shape.block_bytes(), checksums })
+        let (centre, rest) = rest.split_at(shape.centre_bytes());
+        let (twins, rest) = rest.split_at(shape.twins_bytes());
+        let (routes, blocks) = rest.split_at(shape.block_bytes());
+        let checksums = std::array::from_fn(|index| long_at(header, 64 + index * 8));
+        Ok(Graph { shape, signs, centre, twins, routes, blocks, block_bytes: shape.block_bytes(), checksums })
     }
 
     /// The graph that is being built, before its header is there.
-    pub(super) fn of_parts(shape: Shape, signs: &'a [u8], centre: &'a [u8], blocks: &'a [u8]) -> Graph<'a> {
-        Graph { shape, signs, centre, blocks, block_bytes: shape.block_bytes(), checksums: [0; 3] }
+    pub(super) fn of_parts(shape: Shape, parts: &'a Parts<'_>) -> Graph<'a> {
+        let Parts { signs, centre, twins, routes, blocks, .. } = parts;
+        let checksums = [0; SECTIONS];
+        Graph { shape, signs, centre, twins, routes, blocks, block_bytes: shape.block_bytes(), checksums }
     }
 
     /// Reads the whole image and compares its checksums.
@@ -172,7 +191,8 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// When a byte is not what was written.
     pub fn verify(&self) -> Result<(), GraphError> {
-        let found = [self.signs, self.centre, self.blocks].map(|part| checksum(CrcAlgorithm::Crc64Nvme, part));
+        let sections = [self.signs, self.centre, self.blocks, self.twins, self.routes];
+        let found = sections.map(|section| checksum(CrcAlgorithm::Crc64Nvme, section));
         if found == self.checksums { Ok(()) } else { Err(GraphError::Damaged("a section's checksum is wrong")) }
     }
 
@@ -197,6 +217,24 @@ impl<'a> Graph<'a> {
         let first = id as usize * self.block_bytes;
         let bytes = self.blocks.get(first..first + self.block_bytes)?;
         Block::of(bytes, &self.shape)
+    }
+
+    /// The vector of the entry, with the vertices where searches begin as its neighbours.
+    #[inline]
+    pub(super) fn routes(&self) -> Option<Block<'a>> {
+        Block::of(self.routes, &self.shape)
+    }
+
+    /// A vertex and the rows that are equal to it, ascending. However the bytes go round in circles, it ends.
+    #[inline]
+    pub(super) fn twins(&self, vertex: u32) -> impl Iterator<Item = u32> + use<'a> {
+        let twins = if self.shape.has_twins { self.twins.as_chunks::<4>().0 } else { &[] };
+        let row_count = self.shape.row_count;
+        let next = move |row: &u32| {
+            let twin = u32::from_le_bytes(*twins.get(*row as usize)?);
+            (twin != *row && (twin as usize) < row_count).then_some(twin)
+        };
+        std::iter::successors(Some(vertex), next).take(row_count)
     }
 }
 
@@ -249,6 +287,7 @@ fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, GraphError> {
         entry: word_at(header, 36),
         squared_norm_max: f32::from_bits(word_at(header, 40)),
         planes: word_at(header, 48) as usize,
+        has_twins: word_at(header, 52) == 1,
     };
     let is_possible = word_at(header, 12) as usize == HEADER_BYTES
         && word_at(header, 28) as usize == NEIGHBOURS
@@ -257,6 +296,7 @@ fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, GraphError> {
         && shape.code_dim.is_multiple_of(CODE_DIM_STEP)
         && (shape.inner_dim()..=CODE_DIM_MAX).contains(&shape.code_dim)
         && (shape.entry as usize) < shape.row_count
+        && word_at(header, 52) <= 1
         && !shape.squared_norm_max.is_nan();
     if is_possible { Ok(shape) } else { Err(GraphError::Damaged("its header contradicts itself")) }
 }

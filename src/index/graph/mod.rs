@@ -5,6 +5,7 @@
 //! within it; the same data, parameters and seed give the same image on any number of threads and any CPU.
 
 mod build;
+mod connect;
 mod encode;
 mod error;
 mod filtered;
@@ -15,10 +16,12 @@ pub(super) mod pool;
 mod prune;
 mod search;
 pub(super) mod space;
+mod twins;
 pub(super) mod workers;
 
 pub use build::{BuildParameters, Builder, Progress, Stage};
 pub use error::GraphError;
+pub(super) use filtered::POOL_SORTED;
 pub use iterate::Iteration;
 pub use layout::Graph;
 pub use search::{Scratch, SearchParameters};

@@ -12,7 +12,7 @@ const LEAF_ROWS_MAX: usize = 160;
 /// Nearest rows kept per row and tree.
 pub(super) const NEAREST: usize = 16;
 
-/// One partition of all rows.
+/// One partition of all vertices.
 pub(super) struct Tree {
     /// Rows in the order of leaves: neighbours in it are near each other.
     pub order: Vec<u32>,
@@ -21,9 +21,9 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub fn grow(vectors: &Vectors, seed: u64, threads: usize) -> Tree {
-        let row_count = vectors.rows.len();
-        let mut order: Vec<u32> = (0..row_count as u32).collect();
+    pub fn grow(vectors: &Vectors, vertices: &[u32], seed: u64, threads: usize) -> Tree {
+        let row_count = vertices.len();
+        let mut order: Vec<u32> = vertices.to_vec();
         let mut lengths = vec![row_count];
         let mut level = 0;
         while lengths.iter().any(|length| *length > LEAF_ROWS_MAX) {

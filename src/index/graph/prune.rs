@@ -26,6 +26,14 @@ impl Neighbours {
         &self.list[..usize::from(self.chosen_count)]
     }
 
+    /// Puts a candidate behind the last, or in the place of another.
+    pub fn put(&mut self, place: usize, candidate: Candidate) {
+        if let Some(to) = self.list.get_mut(place) {
+            *to = candidate;
+            self.count = self.count.max(place as u8 + 1);
+        }
+    }
+
     /// Appends unless it is full or has the vertex already.
     pub fn fill(&mut self, candidate: Candidate) {
         let count = usize::from(self.count);

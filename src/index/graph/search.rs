@@ -162,6 +162,35 @@ impl PlacedQuery {
     }
 }
 
+/// What a walk changes at every step.
+struct Walk<'s> {
+    kernels: CodeKernels,
+    stamps: &'s mut [u8],
+    stamp: u8,
+    pool: &'s mut Pool,
+    query: &'s PlacedQuery,
+    estimates: [f32; 32],
+}
+
+impl Walk<'_> {
+    /// Puts the neighbours of a block into the pool; `distance` is that of its vector.
+    #[inline(always)]
+    fn follow(&mut self, block: &Block<'_>, distance: f32, visitor: &mut impl Visitor) {
+        let bound = self.pool.bound().max(visitor.bound());
+        let mut below = self.query.estimate(self.kernels, block, distance, bound, &mut self.estimates);
+        while below != 0 {
+            let index = below.trailing_zeros() as usize;
+            below &= below - 1;
+            let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
+            let Some(of_id) = self.stamps.get_mut(id as usize).filter(|of_id| **of_id != self.stamp) else { continue };
+            self.pool.insert(distance, id);
+            if *of_id != self.stamp - 1 && distance < visitor.bound() && visitor.see(Candidate { distance, id }) {
+                *of_id = self.stamp - 1;
+            }
+        }
+    }
+}
+
 impl Graph<'_> {
     /// Offers the rows nearest to `query` to `top`.
     ///
@@ -182,9 +211,10 @@ impl Graph<'_> {
         nearest.clear();
         match filter {
             None => {
-                self.walk(Reach { ef: ef.max(k), spare: SPARE }, scratch, &mut |found| nearest.push(found));
+                let mut add = |found| self.add_rows(found, k, None, &mut nearest);
+                self.walk(Reach { ef: ef.max(k), spare: SPARE }, scratch, &mut add);
                 let pool = std::mem::take(&mut scratch.pool);
-                self.look_at(scratch, pool.rest(), &mut nearest);
+                self.look_at(scratch, pool.rest(), &mut add);
                 scratch.pool = pool;
             }
             Some(filter) => {
@@ -223,8 +253,20 @@ impl Graph<'_> {
         Ok(())
     }
 
+    /// Adds the rows of a vertex. More than `k` of them, which are equally near, cannot be hits.
+    #[inline]
+    pub(super) fn add_rows(&self, found: Candidate, k: usize, filter: Option<&Bitmap>, nearest: &mut Vec<Candidate>) {
+        let rows = self.twins(found.id).filter(|row| filter.is_none_or(|filter| filter.get(*row as usize)));
+        nearest.extend(rows.take(k).map(|id| Candidate { id, ..found }));
+    }
+
     /// Computes the 8-bit distances of vertices that were not visited.
-    pub(super) fn look_at(&self, scratch: &mut Scratch, ids: impl Iterator<Item = u32>, nearest: &mut Vec<Candidate>) {
+    pub(super) fn look_at(
+        &self,
+        scratch: &mut Scratch,
+        ids: impl Iterator<Item = u32>,
+        add: &mut impl FnMut(Candidate),
+    ) {
         let kernels = CodeKernels::get();
         let Scratch { stamps, stamp, query, rows, .. } = scratch;
         rows.clear();
@@ -237,7 +279,7 @@ impl Graph<'_> {
         }
         for id in rows.iter() {
             if let Some(block) = self.block(*id) {
-                nearest.push(Candidate { distance: query.distance(kernels, &block), id: *id });
+                add(Candidate { distance: query.distance(kernels, &block), id: *id });
             }
         }
     }
@@ -249,31 +291,26 @@ impl Graph<'_> {
         let Scratch { stamps, stamp, pool, query, visited_count, scale_max, .. } = scratch;
         // More rows than these are other graphs'.
         let stamps = &mut stamps[..self.shape.row_count];
-        pool.insert(f32::INFINITY, self.shape.entry);
-        let mut estimates = [0.0; 32];
-        while let Some(id) = pool.take_nearest() {
-            let was_visited = std::mem::replace(&mut stamps[id as usize], *stamp) == *stamp;
+        let mut walk = Walk { kernels, stamps, stamp: *stamp, pool, query, estimates: [0.0; 32] };
+        let mut entry_distance = f32::INFINITY;
+        if let Some(routes) = self.routes() {
+            // What is no number becomes infinity.
+            entry_distance = query.distance(kernels, &routes).min(f32::INFINITY);
+            walk.follow(&routes, entry_distance, visitor);
+        }
+        walk.pool.insert(entry_distance, self.shape.entry);
+        while let Some(id) = walk.pool.take_nearest() {
+            let was_visited = std::mem::replace(&mut walk.stamps[id as usize], *stamp) == *stamp;
             let Some(block) = self.block(id).filter(|_| !was_visited) else {
                 continue;
             };
             *visited_count += 1;
             // Most often the next one is known already; what is not hidden now costs a memory access later.
-            self.prefetch(kernels, pool.nearest());
+            self.prefetch(kernels, walk.pool.nearest());
             *scale_max = scale_max.max(block.scale);
             let distance = query.distance(kernels, &block);
-            let bound = pool.bound().max(visitor.bound());
-            let mut below = query.estimate(kernels, &block, distance, bound, &mut estimates);
-            while below != 0 {
-                let index = below.trailing_zeros() as usize;
-                below &= below - 1;
-                let (distance, id) = (estimates[index], u32::from_le_bytes(block.ids[index]));
-                let Some(of_id) = stamps.get_mut(id as usize).filter(|of_id| **of_id != *stamp) else { continue };
-                pool.insert(distance, id);
-                if *of_id != *stamp - 1 && distance < visitor.bound() && visitor.see(Candidate { distance, id }) {
-                    *of_id = *stamp - 1;
-                }
-            }
-            self.prefetch(kernels, pool.nearest());
+            walk.follow(&block, distance, visitor);
+            self.prefetch(kernels, walk.pool.nearest());
             visitor.visit(Candidate { distance, id });
         }
     }

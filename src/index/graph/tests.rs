@@ -338,12 +338,124 @@ fn a_header_of_any_shape_over_garbage_is_searched_without_harm() {
             code_dim: (dim + 1).next_multiple_of(32) + 32 * next(3),
             planes: 1 + next(4),
             entry: next(row_count) as u32,
+            has_twins: next(2) == 1,
             squared_norm_max: next(9) as f32,
         };
         let mut image: Vec<u8> = (0..shape.image_bytes().unwrap()).map(|_| next(256) as u8).collect();
         layout::Parts::of(&shape, &mut image).unwrap().seal(&shape);
         assert!(search_in_every_way(&image), "{shape:?}");
     }
+}
+
+/// Points around far-apart centres, `each` around every one, `width` wide; the centres fill a cube 100 wide.
+fn far_clusters(clusters: usize, each: usize, width: f32) -> Vec<f32> {
+    let number = |value: u64| (space::mix(value) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let at = |index: usize| ((index / DIM) as u64, (index % DIM) as u64);
+    let value = |(row, at): (u64, u64)| {
+        100.0 * number(space::mix(row % clusters as u64) ^ space::mix(at)) + width * number(row << 20 | at << 1 | 1)
+    };
+    (0..clusters * each * DIM).map(at).map(value).collect()
+}
+
+/// Rows that can be reached by links and twins from where searches begin.
+fn reachable(graph: &Graph<'_>) -> usize {
+    let mut reached = Bitmap::zeros(graph.row_count());
+    let mut stack = vec![graph.shape.entry];
+    stack.extend(graph.routes().unwrap().ids.iter().map(|id| u32::from_le_bytes(*id)));
+    while let Some(vertex) = stack.pop() {
+        if !reached.get(vertex as usize) {
+            graph.twins(vertex).for_each(|row| reached.set(row as usize, true));
+            stack.extend(graph.block(vertex).unwrap().ids.iter().map(|id| u32::from_le_bytes(*id)));
+        }
+    }
+    reached.count_ones()
+}
+
+/// How many of every `step`-th row a search for that row finds nothing nearer than.
+fn own_nearest(graph: &Graph<'_>, values: &[f32], step: usize, ef: usize) -> f64 {
+    let rows: Vec<usize> = (0..graph.row_count()).step_by(step).collect();
+    let is_found = |row: &&usize| {
+        let hits = found(graph, &values[**row * DIM..][..DIM], ef, None, Some(bytes_of(values)));
+        hits.first().is_some_and(|hit| hit.distance == 0.0)
+    };
+    rows.iter().filter(is_found).count() as f64 / rows.len() as f64
+}
+
+#[test]
+fn every_row_is_reached_and_found_however_many_others_are_equal_to_it() {
+    let different = vectors(1500, DIM, 4);
+    let groups = |group: usize| -> Vec<f32> {
+        (0..1500).flat_map(|row| different[row / group * DIM..][..DIM].to_vec()).collect()
+    };
+    let mut most_equal = different.clone();
+    for row in (0..1500).filter(|row| row % 3 != 0) {
+        most_equal[row * DIM..][..DIM].copy_from_slice(&different[..DIM]);
+    }
+    for values in [groups(1500), most_equal, groups(2), groups(100), different.clone()] {
+        let image = image(BuildParameters::new(Metric::L2, DIM), &values);
+        let graph = Graph::open(&image).unwrap();
+        graph.verify().unwrap();
+        assert_eq!(reachable(&graph), 1500);
+        assert_eq!(own_nearest(&graph, &values, 1, 64), 1.0);
+        for filter in [None, Some(one_in(2, 1500)), Some(one_in(7, 1500))] {
+            let mut shared = 0;
+            for query in vectors(20, DIM, 5).chunks_exact(DIM) {
+                let truth = exact(Metric::L2, DIM, &values, query, filter.as_ref());
+                let hits = found(&graph, query, 64, filter.as_ref(), Some(bytes_of(&values)));
+                assert_eq!(hits.len(), truth.len());
+                shared += hits.iter().filter(|hit| truth.contains(hit)).count();
+            }
+            assert!(shared >= 190, "{shared} of 200");
+        }
+        let parameters = SearchParameters { k: 1, ef: 20, filter: None, source: None, file_index: 0 };
+        let mut rows = graph.iterate(&values[..DIM], parameters).unwrap();
+        let mut seen: Vec<u32> = std::iter::from_fn(|| rows.next_nearest(1).pop()).map(|hit| hit.row).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..1500).collect::<Vec<u32>>());
+    }
+}
+
+#[test]
+fn rows_of_clusters_far_apart_are_found() {
+    // In clusters so narrow, estimates of a query that lies far from the centre of all are hardly better than none.
+    for (clusters, each, width, least) in [(20, 150, 4.0, 0.9), (20, 150, 12.0, 1.0), (150, 40, 12.0, 1.0)] {
+        let values = far_clusters(clusters, each, width);
+        let image = image(BuildParameters::new(Metric::L2, DIM), &values);
+        let graph = Graph::open(&image).unwrap();
+        assert_eq!(reachable(&graph), clusters * each);
+        for row in (0..clusters * each).step_by(7) {
+            let hits = found(&graph, &values[row * DIM..][..DIM], 64, None, Some(bytes_of(&values)));
+            assert_eq!(hits[0].row as usize % clusters, row % clusters);
+        }
+        let share = own_nearest(&graph, &values, 7, 64);
+        assert!(share >= least, "{clusters} clusters {width} wide: {share}");
+    }
+}
+
+#[test]
+fn rows_in_the_same_direction_are_equal_for_cosine() {
+    let mut values = vectors(1500, DIM, 4);
+    let first = values[..DIM].to_vec();
+    for row in 0..1000 {
+        let scaled = first.iter().map(|value| value * (1.0 + row as f32 * 0.37));
+        values[row * DIM..][..DIM].iter_mut().zip(scaled).for_each(|(value, scaled)| *value = scaled);
+    }
+    let image = image(BuildParameters::new(Metric::Cosine, DIM), &values);
+    let graph = Graph::open(&image).unwrap();
+    assert_eq!(reachable(&graph), 1500);
+    for row in 1000..1500 {
+        let hits = found(&graph, &values[row * DIM..][..DIM], 64, None, Some(bytes_of(&values)));
+        assert!(hits.iter().any(|hit| hit.row as usize == row), "row {row}");
+    }
+}
+
+#[test]
+fn a_graph_without_rounds_is_reached_as_a_whole() {
+    let values = far_clusters(60, 50, 4.0);
+    let parameters = BuildParameters { rounds: 0, trees: 1, ..BuildParameters::new(Metric::L2, DIM) };
+    let one = image(parameters, &values);
+    assert_eq!(reachable(&Graph::open(&one).unwrap()), 3000);
+    assert!(one == image(BuildParameters { threads: 3, ..parameters }, &values));
 }
 
 proptest::proptest! {
