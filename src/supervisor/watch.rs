@@ -303,6 +303,8 @@ impl Supervisor {
         match role {
             Role::Searcher => self.tell_of_death(Order::SearcherDied { incarnation }),
             Role::Writer => self.tell_of_death(Order::WriterDied { incarnation }),
+            // One that was told to end failed at nothing.
+            Role::Builder if was_draining => {}
             Role::Builder => self.tell(Role::Writer, &Order::BuilderDied { reason: exit.to_string() }),
             Role::Gateway => {}
         }

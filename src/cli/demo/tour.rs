@@ -139,7 +139,7 @@ async fn create(client: &mut Client) -> Result<()> {
     let request = milvus::CreateIndexRequest {
         collection_name: COLLECTION.to_owned(),
         field_name: "vector".to_owned(),
-        extra_params: vec![pair("index_type", "AUTOINDEX"), pair("metric_type", "COSINE")],
+        extra_params: vec![pair("index_type", "FLAT"), pair("metric_type", "COSINE")],
         ..Default::default()
     };
     change(client, "CreateIndex", &request).await?;
