@@ -92,13 +92,9 @@ const BIN_FLAT: &str = "BIN_FLAT";
 pub const AUTOINDEX: &str = "AUTOINDEX";
 
 /// Index types of Milvus that this server does not build.
-const UNBUILT_TYPES: [&str; 23] = [
-    "HNSW",
-    "HNSW_SQ",
+const UNBUILT_TYPES: [&str; 19] = [
     "HNSW_PQ",
     "HNSW_PRQ",
-    "IVF_FLAT",
-    "IVF_SQ8",
     "IVF_PQ",
     "IVF_RABITQ",
     "SCANN",

@@ -214,6 +214,9 @@ impl<'a> Search<'a> {
     ) -> Result<Vec<usize>> {
         let sources: Vec<FileRows<'_>> =
             (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file)).collect();
+        // An index may return fewer rows than there are; what it is asked for in the end makes it a scan.
+        let may_miss = self.options.grouping.is_some()
+            && sources.iter().any(|rows| index_of(self.snapshot, rows, self.field.id, &self.options.queries).is_some());
         let mut open = Vec::new();
         for (top, &place) in tops.into_iter().zip(places) {
             let hits = top.into_sorted();
@@ -223,7 +226,7 @@ impl<'a> Search<'a> {
                 None => self.unique(&sources, hits)?,
             };
             results[place] = found;
-            if is_full && !is_complete {
+            if (is_full || may_miss) && !is_complete {
                 open.push(place);
             }
         }

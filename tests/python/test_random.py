@@ -315,9 +315,7 @@ class Table:
         stored = {}
         for row in self.rows.values():
             stored[row["size"]] = stored.get(row["size"], 0) + 1
-        # An index may stop before a group is full, even a strict one.
-        least = 1 if self.is_large else 2
-        is_full = all(min(least, stored[size]) <= count <= min(2, stored[size]) for size, count in counts.items())
+        is_full = all(count == min(2, stored[size]) for size, count in counts.items())
         assert len(counts) == min(4, len(stored)) and is_full, (counts, stored)
 
     def iterate(self):
