@@ -189,8 +189,9 @@ impl Committer {
         let mut state = lock(&engine.state);
         let collection = state.collection(delete.collection)?;
         let found = deletes::find(&engine, collection, delete.partition, &keys, Timestamp::MAX)?;
-        let mut timestamp = engine.clock.last();
-        // A delete that finds nothing changes nothing, now and in every replay: it needs no record.
+        // A delete that finds nothing changes nothing, now and in every replay: it needs no record. What it tells the client to
+        // read at is what is visible when the client hears it: after a start the clock itself may be seconds ahead of that.
+        let mut timestamp = self.last.unwrap_or_else(|| engine.publisher.control().visible());
         if found.len() > 0 {
             publish_if_dirty(&engine, collection)?;
             let payload = rows::keys_to_wire(&keys).encode_to_vec();

@@ -180,3 +180,14 @@ def test_an_iterator_older_than_the_horizon_is_refused_not_answered_wrong(server
 @pytest.mark.once
 def test_what_a_query_does_not_do_yet_is_named(things):
     refused("not supported", things.query, "things", filter="id > 0", limit=3, order_by_fields=[{"field": "size", "order": "asc"}])
+
+
+def test_after_a_crash_a_delete_of_nothing_asks_no_reader_to_wait(server, client):
+    # The new writer's clock starts ahead of the time of day: everything that the dead one may have given out is below it.
+    create(client, consistency_level="Session")
+    client.insert("things", [row(key) for key in range(10)])
+    server.kill().start()
+    again = MilvusClient(server.uri)
+    again.delete("things", ids=[777])
+    assert len(again.query("things", filter="id >= 0", consistency_level="Session")) == 10
+    again.close()
