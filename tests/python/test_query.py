@@ -188,6 +188,7 @@ def test_after_a_crash_a_delete_of_nothing_asks_no_reader_to_wait(server, client
     client.insert("things", [row(key) for key in range(10)])
     server.kill().start()
     again = MilvusClient(server.uri)
+    again.create_partition("things", "moves_the_clock_and_makes_nothing_visible")
     again.delete("things", ids=[777])
     assert len(again.query("things", filter="id >= 0", consistency_level="Session")) == 10
     again.close()
