@@ -1,5 +1,6 @@
 //! Tests of the language as a whole.
 
+mod expressions;
 mod fixture;
 mod oracle;
 mod plans;
