@@ -28,7 +28,7 @@ const CLAIMS: [(&str, fn()); 12] = [
     ("a_killed_supervisor_takes_its_children_and_is_swept", a_killed_supervisor_takes_its_children_and_is_swept),
     ("exit_code_2_stops_the_server", exit_code_2_stops_the_server),
     ("corrupt_data_at_the_start_stops_the_server", corrupt_data_at_the_start_stops_the_server),
-    ("systemd_is_told_of_ready_watchdog_and_stopping", systemd_is_told_of_ready_watchdog_and_stopping),
+    ("systemd_is_told_of_ready_watchdog_reload_and_stopping", systemd_is_told_of_ready_watchdog_reload_and_stopping),
     ("a_reload_changes_the_number_of_searchers", a_reload_changes_the_number_of_searchers),
     ("a_second_signal_kills", a_second_signal_kills),
 ];
@@ -369,7 +369,7 @@ fn corrupt_data_at_the_start_stops_the_server() {
     world.assert_clean();
 }
 
-fn systemd_is_told_of_ready_watchdog_and_stopping() {
+fn systemd_is_told_of_ready_watchdog_reload_and_stopping() {
     let world = World::new(1);
     let socket = UnixDatagram::bind(world.path("notify")).expect("bound");
     socket.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -384,6 +384,9 @@ fn systemd_is_told_of_ready_watchdog_and_stopping() {
     };
     let mut server = world.start();
     ["READY=1", "WATCHDOG=1", "WATCHDOG=1"].iter().for_each(|wanted| hear(wanted));
+    world.configure(2);
+    server.signal("HUP");
+    hear("with 2 searchers");
     server.signal("TERM");
     hear("STOPPING=1");
     assert_eq!(server.exit_code(), Some(0));

@@ -246,8 +246,7 @@ impl Supervisor {
             return;
         }
         self.is_serving = true;
-        let addresses: Vec<&str> = self.listeners.sockets.iter().map(|(address, _)| address.as_str()).collect();
-        let addresses = addresses.join(", ");
+        let addresses = self.addresses();
         let pids = |role: Role| {
             let ups = self.children.iter().filter(|child| child.role == role).filter_map(Child::up);
             ups.map(|up| up.process.pid().to_string()).collect::<Vec<_>>().join(" ")
@@ -264,7 +263,17 @@ impl Supervisor {
             pids(Role::Gateway),
             pids(Role::Builder),
         );
-        notify::ready(&format!("serving {addresses} with {} searchers", self.config.searchers));
+        notify::ready(&self.status_line());
+    }
+
+    fn addresses(&self) -> String {
+        let addresses: Vec<&str> = self.listeners.sockets.iter().map(|(address, _)| address.as_str()).collect();
+        addresses.join(", ")
+    }
+
+    /// What `systemctl status` shows of a server that serves.
+    fn status_line(&self) -> String {
+        format!("serving {} with {} searchers", self.addresses(), self.config.searchers)
     }
 
     /// Reaps the dead and decides what follows.
@@ -347,6 +356,7 @@ impl Supervisor {
         }
         if self.is_serving && self.stop.is_none() {
             self.fit_searchers();
+            notify::status(&self.status_line());
         }
         tracing::info!("the configuration was read again: {} searchers", self.config.searchers);
     }

@@ -6,6 +6,7 @@
 pub mod allocate;
 pub mod block;
 pub mod clock;
+pub mod cores;
 pub mod eventfd;
 pub mod failpoint;
 pub mod files;

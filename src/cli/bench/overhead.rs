@@ -15,7 +15,7 @@ use crate::ipc::control::Role;
 use crate::ipc::method::Method;
 use crate::reader::Reader;
 use crate::searcher;
-use crate::sys::procfs;
+use crate::sys::{cores, procfs};
 use crate::types::{Error, Result};
 
 const SET: Set = Set::Small;
@@ -71,16 +71,29 @@ fn gateway(bench: &Bench, server: &TemporaryServer, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// Medians of one round, in nanoseconds.
+/// Where the two processes of a trip sit. Left to the kernel, one run has both on one core and the next does not, and waking a
+/// process on another core takes eight times as long.
 #[derive(Clone, Copy, Debug)]
-struct Round {
+struct Placement {
+    name: &'static str,
+    client: usize,
+    server: usize,
+}
+
+/// Medians of one round with one placement, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Trips {
     attached: f64,
     handled: f64,
     pooled: f64,
-    /// CPU time per request, in this process and of a server that is kept busy.
-    handled_cpu: f64,
-    busy_cpu: f64,
     bare: f64,
+}
+
+/// CPU time per request in nanoseconds: in this process, and of a server that is kept busy.
+#[derive(Clone, Copy, Debug)]
+struct CpuTimes {
+    handled: f64,
+    busy: f64,
 }
 
 /// The same searches in this process, as a searcher handles them, and through the slots to another process.
@@ -88,31 +101,59 @@ fn slots(bench: &Bench, server: &TemporaryServer, report: &mut Report) -> Result
     let data_dir = server.data_dir.display().to_string();
     let served = ServedPool::start(&data_dir, 1)?;
     let reader = Reader::attach(&data_dir)?;
-    let mut rounds = Vec::new();
+    let cores = cores::allowed().map_err(|error| Error::io("read the cores of this process", &error))?;
+    let placements = [("on one core", 0), ("on two cores", 1)].map(|(name, server)| Placement {
+        name,
+        client: cores[0],
+        server: *cores.get(server).unwrap_or(&cores[0]),
+    });
+    let (mut trips, mut cpu_times) = ([const { Vec::new() }; 2], Vec::new());
+    let mut first_query = 1 << 32;
     // The first round warms up.
-    for round in 0..=bench.repeats as u64 {
-        rounds.push(measure_slots(&reader, &served, (1 << 32) + round * TRIPS)?);
+    for _ in 0..=bench.repeats {
+        for (placement, trips) in placements.iter().zip(&mut trips) {
+            trips.push(measure_trips(&reader, &served, *placement, first_query)?);
+            first_query += TRIPS;
+        }
+        pool::pin(0, &cores)?;
+        served.pin(&cores)?;
+        cpu_times.push(measure_cpu(&reader, &served, first_query)?);
+        first_query += TRIPS;
     }
-    let middle = |number: fn(&Round) -> f64| median(rounds[1..].iter().map(number).collect());
-    let row = |name: &str, ns: f64| vec![name.to_owned(), format!("{:.1}", ns / 1e3)];
+    let row = |name: &str, times: Vec<f64>| {
+        let times = times.into_iter().map(|ns| format!("{:.1}", ns / 1e3));
+        std::iter::once(name.to_owned()).chain(times).collect::<Vec<_>>()
+    };
+    let waits = |number: fn(&Trips) -> f64| trips.iter().map(|trips| middle(trips, number)).collect();
     let rows = vec![
-        row("search in this process (attach)", middle(|round| round.attached)),
-        row("request decoded, searched, reply encoded, in this process", middle(|round| round.handled)),
-        row("the same by another process, one at a time, both sleep meanwhile", middle(|round| round.pooled)),
-        row("two bare processes that wake each other", middle(|round| round.bare)),
-        row("slots alone, one at a time: beyond these wake-ups (aim 10 us)", middle(|r| r.pooled - r.handled - r.bare)),
-        row("CPU time of such a request in this process", middle(|round| round.handled_cpu)),
-        row("CPU time of such a request in a server, 32 under way", middle(|round| round.busy_cpu)),
-        row("slots alone, busy: CPU time of the server (aim 10 us)", middle(|r| r.busy_cpu - r.handled_cpu)),
+        row("search in this process (attach)", waits(|trip| trip.attached)),
+        row("request decoded, searched, reply encoded, in this process", waits(|trip| trip.handled)),
+        row("the same by another process, one at a time, both sleep meanwhile", waits(|trip| trip.pooled)),
+        row("two bare processes that wake each other", waits(|trip| trip.bare)),
+        row("slots alone, beyond these wake-ups (aim 10 us)", waits(|trip| trip.pooled - trip.handled - trip.bare)),
     ];
-    report.add(&format!("a search through the slots ({}), p50", SET.name()), &["way", "us"], rows);
+    let header: Vec<&str> = std::iter::once("way").chain(placements.iter().map(|placement| placement.name)).collect();
+    report.add(&format!("a search through the slots ({}), p50 in us", SET.name()), &header, rows);
+    let cpu = |number: fn(&CpuTimes) -> f64| vec![middle(&cpu_times, number)];
+    let rows = vec![
+        row("in this process", cpu(|time| time.handled)),
+        row("in a server, 32 under way", cpu(|time| time.busy)),
+        row("slots alone, busy (aim 10 us)", cpu(|time| time.busy - time.handled)),
+    ];
+    report.add("CPU time of such a request", &["where", "us"], rows);
     Ok(())
 }
 
-fn measure_slots(reader: &Reader, served: &ServedPool, first_query: u64) -> Result<Round> {
+/// The median of what was measured after the first round.
+fn middle<T>(rounds: &[T], number: fn(&T) -> f64) -> f64 {
+    median(rounds[1..].iter().map(number).collect())
+}
+
+fn measure_trips(reader: &Reader, served: &ServedPool, placement: Placement, first_query: u64) -> Result<Trips> {
+    pool::pin(0, &[placement.client])?;
+    served.pin(&[placement.server])?;
     let config = ServerConfig::default();
     let mut times: [Vec<u64>; 3] = Default::default();
-    let mut bodies = Vec::new();
     for query in first_query..first_query + TRIPS {
         let body = requests::search(SET, query);
         let mut lap = Instant::now();
@@ -126,18 +167,22 @@ fn measure_slots(reader: &Reader, served: &ServedPool, first_query: u64) -> Resu
         note(1);
         std::hint::black_box(served.call(&body)?);
         note(2);
-        bodies.push(body);
     }
     let [attached, handled, pooled] = times.map(|mut times| {
         times.sort_unstable();
         percentile(&times, 0.5) as f64
     });
+    Ok(Trips { attached, handled, pooled, bare: pool::bare_trip(TRIPS, placement.server)? as f64 })
+}
+
+fn measure_cpu(reader: &Reader, served: &ServedPool, first_query: u64) -> Result<CpuTimes> {
+    let config = ServerConfig::default();
+    let bodies: Vec<_> = (first_query..first_query + TRIPS).map(|query| requests::search(SET, query)).collect();
     let own_time = || procfs::run_time_ns(std::process::id()).map_err(|error| Error::io("read our CPU time", &error));
     let own_before = own_time()?;
     for body in &bodies {
         std::hint::black_box(searcher::answer(reader, &config, "default", Method::Search, body));
     }
-    let handled_cpu = (own_time()? - own_before) as f64 / bodies.len() as f64;
-    let busy_cpu = pool::busy_trip(served, &bodies)?;
-    Ok(Round { attached, handled, pooled, handled_cpu, busy_cpu, bare: pool::bare_trip(TRIPS)? as f64 })
+    let handled = (own_time()? - own_before) as f64 / bodies.len() as f64;
+    Ok(CpuTimes { handled, busy: pool::busy_trip(served, &bodies)? })
 }

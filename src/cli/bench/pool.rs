@@ -16,7 +16,7 @@ use crate::ipc::pool::{self, OnDeath, PoolClient, PoolFiles, PoolOptions, PoolSe
 use crate::reader::Reader;
 use crate::searcher;
 use crate::sys::process::{self, ChildProcess, Forked};
-use crate::sys::{eventfd, procfs};
+use crate::sys::{cores, eventfd, procfs};
 use crate::types::{Error, Result};
 
 /// Requests under way at once when the server shall never sleep.
@@ -50,6 +50,11 @@ impl ServedPool {
             PoolClient::open(&files, OnDeath::Retry).map_err(|error| Error::io("map the slot pool", &error))?;
         let header = RequestHeader { method: Method::Search, database: "default".to_owned(), deadline_ns: 0 };
         Ok(ServedPool { client, header, servers: children })
+    }
+
+    /// Keeps the servers on these cores.
+    pub fn pin(&self, cores: &[usize]) -> Result<()> {
+        self.servers.iter().try_for_each(|server| pin(server.pid(), cores))
     }
 
     /// Sends a request.
@@ -94,6 +99,11 @@ impl Drop for ServedPool {
     }
 }
 
+/// Keeps a process on these cores; 0 is this thread.
+pub(super) fn pin(pid: u32, on: &[usize]) -> Result<()> {
+    cores::pin(pid, on).map_err(|error| Error::io(format_args!("keep process {pid} on cores {on:?}"), &error))
+}
+
 fn serve(files: &PoolFiles, claimant: u32, data_dir: &str) -> Result<()> {
     let server = PoolServer::open(files, claimant).map_err(|error| Error::io("map the slot pool", &error))?;
     let reader = Reader::attach(data_dir)?;
@@ -109,15 +119,16 @@ fn serve(files: &PoolFiles, claimant: u32, data_dir: &str) -> Result<()> {
     }
 }
 
-/// Two processes that do nothing but wake each other, as client and server of a pool do: the least a trip can take here.
-/// Nanoseconds of the median trip.
-pub(super) fn bare_trip(trips: u64) -> Result<u64> {
+/// This process and one on `core` that do nothing but wake each other, as client and server of a pool do: the least a trip can
+/// take here. Nanoseconds of the median trip.
+pub(super) fn bare_trip(trips: u64, core: usize) -> Result<u64> {
     let kernel = |error| Error::io("make an event counter", &error);
     let (work, done) = (eventfd::semaphore().map_err(kernel)?, eventfd::counter().map_err(kernel)?);
     let child = match process::fork("shoal-bench: echo").map_err(|error| Error::io("fork", &error))? {
         Forked::Child => echo(&work, &done),
         Forked::Parent(child) => child,
     };
+    pin(child.pid(), &[core]).inspect_err(|_| child.kill())?;
     let mut times = Vec::new();
     for _ in 0..trips {
         let before = Instant::now();
