@@ -11,11 +11,17 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bits;
+mod bytes;
+#[cfg(target_arch = "x86_64")]
+mod bytes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod bytes_vnni;
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
+mod differences;
 mod dispatch;
 mod element;
 mod lanes;
@@ -27,7 +33,9 @@ mod tabulate;
 mod tile;
 
 pub use bits::BitKernels;
+pub use bytes::{BYTE_DIM_MAX, ByteKernels, ByteRows};
 pub use codes::{CODE_DIM_STEP, CODE_PLANES_MAX, CodeKernels, NEIGHBOURS, NeighbourCodes, QueryTable};
+pub use differences::{Coded, Difference, NeighbourBits, interleave};
 pub use dispatch::{Kernels, QUERY_TILE};
 pub use element::VectorElement;
 pub use rotate::{ROTATION_ROUNDS, rotate};

@@ -4,10 +4,10 @@
 
 use super::GraphError;
 use super::connect::{Connector, choose_routes};
-use super::encode::{Row, Vectors};
+use super::encode::{BlockBits, Row, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::partition::Tree;
-use super::prune::{Neighbours, prune};
+use super::prune::{Neighbours, Pruner};
 use super::search::{Candidate, Reach, Scratch};
 use super::space::{Space, lift_row, mix, quantise, write_signs};
 use super::twins::Twins;
@@ -155,17 +155,20 @@ impl<'a> Builder<'a> {
         let middle = vertices.iter().copied().min_by(|left, right| norm(*left).total_cmp(&norm(*right)));
         self.shape.entry = middle.unwrap_or(0);
         let routes = choose_routes(&vectors, &vertices, self.shape.entry, self.parameters.seed);
-        vectors.write_block(self.shape.entry, routes.iter().copied(), parts.routes);
+        vectors.write_block(self.shape.entry, routes.iter().copied(), &mut BlockBits::default(), parts.routes);
         let (order, mut neighbours) = self.partition(&vectors, &vertices);
-        neighbours = self.link(&vectors, neighbours, 0);
-        self.encode(&vectors, &neighbours, parts.blocks);
+        neighbours = self.link(&vectors, &order, neighbours, 0);
+        let twins: Vec<u32> =
+            (0..self.shape.row_count as u32).filter(|row| vertices.binary_search(row).is_err()).collect();
+        self.encode(&vectors, &twins, &neighbours, parts.blocks);
+        self.encode(&vectors, &order, &neighbours, parts.blocks);
         let mut lost = Vec::new();
         for round in 0..self.parameters.rounds {
             let graph = Graph::of_parts(self.shape, &parts);
             let chosen;
             (chosen, lost) = self.search(&vectors, &graph, &order, &neighbours, round);
-            neighbours = self.link(&vectors, chosen, round + 1);
-            self.encode(&vectors, &neighbours, parts.blocks);
+            neighbours = self.link(&vectors, &order, chosen, round + 1);
+            self.encode(&vectors, &order, &neighbours, parts.blocks);
         }
         let connector = Connector::new(&self.parameters, &self.shape, &vectors, &mut parts, &mut neighbours);
         connector.connect(&routes, &vertices, &lost);
@@ -229,20 +232,17 @@ impl<'a> Builder<'a> {
             .map(|tree| Tree::grow(vectors, vertices, mix(self.parameters.seed ^ mix(tree)), self.parameters.threads))
             .collect();
         let places: Vec<Vec<u32>> = trees.iter().map(|tree| inverse(&tree.order, row_count)).collect();
-        let mut neighbours = vec![Neighbours::NONE; row_count];
-        let choose = |candidates: &mut Vec<Candidate>, first: usize, piece: &mut [Neighbours]| {
-            for (index, neighbours) in piece.iter_mut().enumerate() {
-                candidates.clear();
-                for (tree, places) in trees.iter().zip(&places) {
-                    let nearest = tree.nearest.get(places[first + index] as usize);
-                    candidates.extend_from_slice(nearest.map_or(&[], |nearest| &nearest[..]));
-                }
-                *neighbours = prune(vectors, (first + index) as u32, candidates, self.parameters.alpha);
+        let order: Vec<u32> = trees.first().map_or_else(Vec::new, |tree| tree.order.clone());
+        let choose = |pruner: &mut Pruner, row: u32, neighbours: &mut Neighbours| {
+            pruner.candidates.clear();
+            for (tree, places) in trees.iter().zip(&places) {
+                let nearest = tree.nearest.get(places[row as usize] as usize);
+                pruner.candidates.extend_from_slice(nearest.map_or(&[], |nearest| &nearest[..]));
             }
+            *neighbours = pruner.prune(vectors, row, self.parameters.alpha);
         };
-        let report = self.report(Stage::Partition);
-        for_each_piece(self.parameters.threads, &mut neighbours, PIECE_ROWS, Vec::new, choose, report);
-        let order = trees.into_iter().next().map_or_else(Vec::new, |tree| tree.order);
+        let mut neighbours = vec![Neighbours::NONE; row_count];
+        self.for_each_row(Stage::Partition, &order, &mut neighbours, Pruner::default, choose);
         (order, neighbours)
     }
 
@@ -256,64 +256,74 @@ impl<'a> Builder<'a> {
         old: &[Neighbours],
         round: usize,
     ) -> (Vec<Neighbours>, Vec<u32>) {
-        let mut found = vec![(Neighbours::NONE, true); order.len()];
         let ef = self.parameters.ef_construction.max(NEIGHBOURS);
-        let look = |state: &mut (Scratch, Vec<Candidate>), first: usize, piece: &mut [(Neighbours, bool)]| {
-            let (scratch, candidates) = state;
-            for (index, (found, is_lost)) in piece.iter_mut().enumerate() {
-                let vertex = order[first + index];
-                let row = vectors.rows[vertex as usize];
-                candidates.clear();
-                candidates.extend_from_slice(old[vertex as usize].all());
-                scratch.query.place_vertex(&self.shape, vectors.codes(vertex), row.scale, row.squared_norm);
-                graph.walk(Reach { ef, spare: 0 }, scratch, &mut |candidate: Candidate| {
-                    *is_lost &= candidate.id != vertex;
-                    candidates.push(candidate);
-                });
-                *found = prune(vectors, vertex, candidates, self.parameters.alpha);
-            }
+        let look = |state: &mut (Scratch, Pruner), vertex: u32, found: &mut (Neighbours, bool)| {
+            let (scratch, pruner) = state;
+            let row = vectors.rows[vertex as usize];
+            pruner.candidates.clear();
+            pruner.candidates.extend_from_slice(old[vertex as usize].all());
+            scratch.query.place_vertex(&self.shape, vectors.codes(vertex), row.scale, row.squared_norm);
+            graph.walk(Reach { ef, spare: 0 }, scratch, &mut |candidate: Candidate| {
+                found.1 &= candidate.id != vertex;
+                pruner.candidates.push(candidate);
+            });
+            found.0 = pruner.prune(vectors, vertex, self.parameters.alpha);
         };
-        let make = || (Scratch::new(), Vec::new());
-        let report = self.report(Stage::Search(round));
-        for_each_piece(self.parameters.threads, &mut found, PIECE_ROWS, make, look, report);
-        let mut neighbours = vec![Neighbours::NONE; self.shape.row_count];
-        let mut lost = Vec::new();
-        for (vertex, (found, is_lost)) in order.iter().zip(found) {
-            neighbours[*vertex as usize] = found;
-            lost.extend(is_lost.then_some(*vertex));
-        }
-        (neighbours, lost)
+        let mut found = vec![(Neighbours::NONE, true); self.shape.row_count];
+        self.for_each_row(Stage::Search(round), order, &mut found, Default::default, look);
+        let lost = order.iter().copied().filter(|vertex| found[*vertex as usize].1).collect();
+        (found.into_iter().map(|(neighbours, _)| neighbours).collect(), lost)
     }
 
     /// Every vertex weighs its own choice and those who chose it.
-    fn link(&self, vectors: &Vectors, chosen: Vec<Neighbours>, round: usize) -> Vec<Neighbours> {
+    fn link(&self, vectors: &Vectors, order: &[u32], chosen: Vec<Neighbours>, round: usize) -> Vec<Neighbours> {
         let (starts, offers) = reversed(&chosen);
-        let mut linked = vec![Neighbours::NONE; chosen.len()];
-        let weigh = |candidates: &mut Vec<Candidate>, first: usize, piece: &mut [Neighbours]| {
-            for (index, linked) in piece.iter_mut().enumerate() {
-                let vertex = first + index;
-                candidates.clear();
-                candidates.extend_from_slice(chosen[vertex].chosen());
-                candidates.extend_from_slice(&offers[starts[vertex]..starts[vertex + 1]]);
-                *linked = prune(vectors, vertex as u32, candidates, self.parameters.alpha);
-                chosen[vertex].all().iter().for_each(|candidate| linked.fill(*candidate));
-            }
+        let weigh = |pruner: &mut Pruner, vertex: u32, linked: &mut Neighbours| {
+            let own = &chosen[vertex as usize];
+            pruner.candidates.clear();
+            pruner.candidates.extend_from_slice(own.chosen());
+            pruner.candidates.extend_from_slice(&offers[starts[vertex as usize]..starts[vertex as usize + 1]]);
+            *linked = pruner.prune(vectors, vertex, self.parameters.alpha);
+            own.all().iter().for_each(|candidate| linked.fill(*candidate));
         };
-        let report = self.report(Stage::Link(round));
-        for_each_piece(self.parameters.threads, &mut linked, PIECE_ROWS, Vec::new, weigh, report);
+        let mut linked = vec![Neighbours::NONE; chosen.len()];
+        self.for_each_row(Stage::Link(round), order, &mut linked, Pruner::default, weigh);
         linked
     }
 
-    fn encode(&self, vectors: &Vectors, neighbours: &[Neighbours], blocks: &mut [u8]) {
+    /// Writes the blocks of some rows.
+    fn encode(&self, vectors: &Vectors, order: &[u32], neighbours: &[Neighbours], blocks: &mut [u8]) {
         let mut blocks: Vec<&mut [u8]> = blocks.chunks_exact_mut(self.shape.block_bytes()).collect();
-        let write = |_: &mut (), first: usize, piece: &mut [&mut [u8]]| {
-            for (index, block) in piece.iter_mut().enumerate() {
-                let vertex = first + index;
-                let ids = neighbours[vertex].all().iter().map(|candidate| candidate.id);
-                vectors.write_block(vertex as u32, ids, block);
+        let write = |bits: &mut BlockBits, vertex: u32, block: &mut &mut [u8]| {
+            let ids = neighbours[vertex as usize].all().iter().map(|candidate| candidate.id);
+            vectors.write_block(vertex, ids, bits, block);
+        };
+        self.for_each_row(None, order, &mut blocks, BlockBits::default, write);
+    }
+
+    /// Calls `work` on all threads with every row of an order, and what `of_rows` holds of it. Rows that follow each other are
+    /// near each other, so that what one needs of its neighbours the next finds in the cache.
+    fn for_each_row<T: Send, S>(
+        &self,
+        stage: impl Into<Option<Stage>>,
+        order: &[u32],
+        of_rows: &mut [T],
+        make: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, u32, &mut T) + Sync,
+    ) {
+        let mut by_row: Vec<Option<&mut T>> = of_rows.iter_mut().map(Some).collect();
+        let mut ordered: Vec<(u32, &mut T)> =
+            order.iter().filter_map(|row| Some((*row, by_row.get_mut(*row as usize)?.take()?))).collect();
+        let run = |state: &mut S, _: usize, piece: &mut [(u32, &mut T)]| {
+            piece.iter_mut().for_each(|(row, of_row)| work(state, *row, of_row));
+        };
+        let stage = stage.into();
+        let report = |done| {
+            if let Some(stage) = stage {
+                (self.progress)(Progress { stage, done, row_count: self.shape.row_count });
             }
         };
-        for_each_piece(self.parameters.threads, &mut blocks, PIECE_ROWS, || (), write, |_| ());
+        for_each_piece(self.parameters.threads, &mut ordered, PIECE_ROWS, make, run, report);
     }
 }
 

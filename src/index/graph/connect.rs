@@ -3,12 +3,12 @@
 //! it come by.
 
 use super::build::BuildParameters;
-use super::encode::Vectors;
+use super::encode::{BlockBits, Distances, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::prune::Neighbours;
 use super::search::{Candidate, Reach, Scratch};
 use super::space::mix;
-use crate::kernel::{CodeKernels, NEIGHBOURS};
+use crate::kernel::NEIGHBOURS;
 use crate::types::Bitmap;
 
 /// Rows among which routes are chosen.
@@ -18,15 +18,16 @@ const SAMPLE_ROWS: usize = 8192;
 /// Each is drawn with a probability that grows with the squared distance to those drawn before (k-means++, 2007), so that
 /// of clusters far apart each gets one.
 pub(super) fn choose_routes(vectors: &Vectors, vertices: &[u32], entry: u32, seed: u64) -> Vec<u32> {
-    let kernels = CodeKernels::get();
     let step = vertices.len().div_ceil(SAMPLE_ROWS).max(1);
     let sample: Vec<u32> = vertices.iter().copied().step_by(step).collect();
     let mut weights = vec![f32::INFINITY; sample.len()];
+    let mut distances = Distances::default();
     let mut routes = Vec::with_capacity(NEIGHBOURS);
     let mut last = entry;
     while routes.len() < NEIGHBOURS {
-        for (weight, row) in weights.iter_mut().zip(&sample) {
-            *weight = if *row == last { 0.0 } else { weight.min(vectors.distance(kernels, last, *row)) };
+        vectors.distances(last, &sample, &mut distances);
+        for ((weight, row), distance) in weights.iter_mut().zip(&sample).zip(&distances.list) {
+            *weight = if *row == last { 0.0 } else { weight.min(*distance) };
         }
         let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let random = (mix(seed ^ mix(routes.len() as u64 ^ 1 << 48)) >> 11) as f64 / (1u64 << 53) as f64;
@@ -59,6 +60,7 @@ pub(super) struct Connector<'a, 'p> {
     full: usize,
     scratch: Scratch,
     found: Vec<Candidate>,
+    bits: BlockBits,
 }
 
 impl<'a, 'p> Connector<'a, 'p> {
@@ -82,6 +84,7 @@ impl<'a, 'p> Connector<'a, 'p> {
             full: 0,
             scratch: Scratch::new(),
             found: Vec::new(),
+            bits: BlockBits::default(),
         }
     }
 
@@ -134,13 +137,13 @@ impl<'a, 'p> Connector<'a, 'p> {
         let near = self.found.iter().map(|candidate| candidate.id).find(|near| self.room(*near).is_some());
         let Some(holder) = near.or_else(|| self.any_with_room()) else { return };
         let Some(place) = self.room(holder) else { return };
-        let distance = self.vectors.distance(CodeKernels::get(), holder, vertex);
+        let distance = self.vectors.distance(holder, vertex);
         self.neighbours[holder as usize].put(place, Candidate { distance, id: vertex });
         self.kept[holder as usize] |= 1 << place;
         let ids = self.neighbours[holder as usize].all().iter().map(|candidate| candidate.id);
         let block_bytes = self.shape.block_bytes();
         let block = &mut self.parts.blocks[holder as usize * block_bytes..][..block_bytes];
-        self.vectors.write_block(holder, ids, block);
+        self.vectors.write_block(holder, ids, &mut self.bits, block);
     }
 
     /// Where a vertex can take another link: behind the last, or instead of the last that need not stay.

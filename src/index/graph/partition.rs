@@ -1,11 +1,10 @@
 //! A first idea of who is near whom: rows are split by random pairs of rows into leaves, several times over, and every two
 //! rows of a leaf are compared. It costs a fraction of the searches that it saves.
 
-use super::encode::Vectors;
+use super::encode::{Distances, Vectors};
 use super::search::Candidate;
 use super::space::mix;
 use super::workers::for_each_piece;
-use crate::kernel::CodeKernels;
 
 /// Most rows of a leaf: all pairs are compared, so cost grows with it, and so does the share of true neighbours found.
 const LEAF_ROWS_MAX: usize = 160;
@@ -41,10 +40,10 @@ impl Tree {
         let empty = [Candidate { distance: f32::INFINITY, id: 0 }; NEAREST];
         let mut nearest = vec![empty; row_count];
         let mut leaves: Vec<_> = split(&mut order, &lengths).into_iter().zip(split(&mut nearest, &lengths)).collect();
-        let compare = |distances: &mut Vec<f32>, _: usize, leaves: &mut [(&mut [u32], &mut [[Candidate; NEAREST]])]| {
-            leaves.iter_mut().for_each(|(rows, nearest)| compare_all(vectors, rows, distances, nearest));
+        let compare = |memory: &mut Comparison, _: usize, leaves: &mut [(&mut [u32], &mut [[Candidate; NEAREST]])]| {
+            leaves.iter_mut().for_each(|(rows, nearest)| compare_all(vectors, rows, memory, nearest));
         };
-        for_each_piece(threads, &mut leaves, 1, Vec::new, compare, |_| ());
+        for_each_piece(threads, &mut leaves, 1, Comparison::default, compare, |_| ());
         Tree { order, nearest }
     }
 }
@@ -70,38 +69,46 @@ fn halve(vectors: &Vectors, rows: &mut [u32], seed: u64) {
     if length <= LEAF_ROWS_MAX {
         return;
     }
-    let kernels = CodeKernels::get();
     // Rows are sorted first: the order within a segment depends on nothing but what it holds.
     rows.sort_unstable();
     let pick = |seed: u64| rows[(mix(seed) % length as u64) as usize];
     let (left, right) = (pick(seed), pick(seed ^ 1));
-    let mut keyed: Vec<(f32, u32)> = rows
-        .iter()
-        .map(|row| (vectors.distance(kernels, *row, left) - vectors.distance(kernels, *row, right), *row))
-        .collect();
+    let (mut to_left, mut to_right) = (Distances::default(), Distances::default());
+    vectors.distances(left, rows, &mut to_left);
+    vectors.distances(right, rows, &mut to_right);
+    let differences = to_left.list.iter().zip(&to_right.list).map(|(left, right)| left - right);
+    let mut keyed: Vec<(f32, u32)> = differences.zip(rows.iter().copied()).collect();
     keyed.select_nth_unstable_by(length / 2, |left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
     for (row, (_, keyed)) in rows.iter_mut().zip(keyed) {
         *row = keyed;
     }
 }
 
-fn compare_all(vectors: &Vectors, rows: &mut [u32], distances: &mut Vec<f32>, nearest: &mut [[Candidate; NEAREST]]) {
-    let kernels = CodeKernels::get();
+/// Memory in which the rows of a leaf are compared.
+#[derive(Default)]
+struct Comparison {
+    of_row: Distances,
+    /// Of every two rows.
+    all: Vec<f32>,
+}
+
+fn compare_all(vectors: &Vectors, rows: &mut [u32], memory: &mut Comparison, nearest: &mut [[Candidate; NEAREST]]) {
+    let Comparison { of_row, all } = memory;
     rows.sort_unstable();
     let count = rows.len();
-    distances.clear();
-    distances.resize(count * count, f32::INFINITY);
-    for left in 0..count {
-        for right in left + 1..count {
-            let distance = vectors.distance(kernels, rows[left], rows[right]);
-            distances[left * count + right] = distance;
-            distances[right * count + left] = distance;
+    all.clear();
+    all.resize(count * count, f32::INFINITY);
+    for (left, row) in rows.iter().enumerate() {
+        vectors.distances(*row, &rows[left + 1..], of_row);
+        for (right, distance) in (left + 1..).zip(&of_row.list) {
+            all[left * count + right] = *distance;
+            all[right * count + left] = *distance;
         }
     }
     let mut found: Vec<Candidate> = Vec::with_capacity(count);
     for (row, nearest) in nearest.iter_mut().enumerate() {
         found.clear();
-        let of_row = &distances[row * count..][..count];
+        let of_row = &all[row * count..][..count];
         found.extend(rows.iter().zip(of_row).map(|(id, distance)| Candidate { distance: *distance, id: *id }));
         let kept = NEAREST.min(count - 1);
         if kept > 0 {

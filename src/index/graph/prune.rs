@@ -1,8 +1,8 @@
 //! Which candidates become neighbours: near ones, in different directions (robust prune, as in NSG and Vamana).
 
-use super::encode::Vectors;
+use super::encode::{Distances, Vectors};
 use super::search::Candidate;
-use crate::kernel::{CodeKernels, NEIGHBOURS};
+use crate::kernel::NEIGHBOURS;
 
 /// The neighbours of one vertex: first those that pruning chose, then near ones that fill up.
 #[derive(Clone, Copy, Debug)]
@@ -44,31 +44,51 @@ impl Neighbours {
     }
 }
 
-/// Chooses neighbours for `vertex` out of `candidates`, which are sorted and without repeats afterwards. A candidate is
-/// passed over when one chosen before is nearer to it by `alpha` (a factor of squared distances) than the vertex is.
-pub(super) fn prune(vectors: &Vectors, vertex: u32, candidates: &mut Vec<Candidate>, alpha: f32) -> Neighbours {
-    let kernels = CodeKernels::get();
-    candidates.retain(|candidate| candidate.id != vertex && candidate.distance.is_finite());
-    candidates.sort_unstable_by(Candidate::order);
-    // The same vertex may come with distances of different roundings, so repeats need not be adjacent.
-    let mut chosen = Neighbours::NONE;
-    for candidate in candidates.iter() {
-        if usize::from(chosen.count) == NEIGHBOURS {
-            break;
+/// Memory in which neighbours are chosen.
+#[derive(Default)]
+pub(super) struct Pruner {
+    /// Who may become a neighbour.
+    pub candidates: Vec<Candidate>,
+    /// Candidates that nothing covers so far, and their ids.
+    open: Vec<Candidate>,
+    ids: Vec<u32>,
+    distances: Distances,
+}
+
+impl Pruner {
+    /// Chooses neighbours for `vertex` out of the candidates. A candidate is passed over when one chosen before is nearer
+    /// to it by `alpha` (a factor of squared distances) than the vertex is.
+    pub fn prune(&mut self, vectors: &Vectors, vertex: u32, alpha: f32) -> Neighbours {
+        let Pruner { candidates, open, ids, distances } = self;
+        candidates.retain(|candidate| candidate.id != vertex && candidate.distance.is_finite());
+        candidates.iter().for_each(|candidate| vectors.prefetch(candidate.id));
+        candidates.sort_unstable_by(Candidate::order);
+        let mut chosen = Neighbours::NONE;
+        open.clear();
+        open.extend_from_slice(candidates);
+        // What a choice covers is found for all candidates at once.
+        while let Some(nearest) = open.first().copied() {
+            chosen.fill(nearest);
+            if usize::from(chosen.count) == NEIGHBOURS {
+                break;
+            }
+            ids.clear();
+            ids.extend(open.iter().map(|candidate| candidate.id));
+            vectors.distances(nearest.id, ids, distances);
+            let mut others = distances.list.iter();
+            // The same vertex may come with distances of different roundings.
+            open.retain(|candidate| {
+                let is_covered = others.next().is_some_and(|distance| alpha * distance < candidate.distance);
+                !is_covered && candidate.id != nearest.id
+            });
         }
-        let is_covered = chosen.all().iter().any(|other| {
-            other.id == candidate.id || alpha * vectors.distance(kernels, other.id, candidate.id) < candidate.distance
-        });
-        if !is_covered {
+        chosen.chosen_count = chosen.count;
+        for candidate in candidates.iter() {
+            if usize::from(chosen.count) == NEIGHBOURS {
+                break;
+            }
             chosen.fill(*candidate);
         }
+        chosen
     }
-    chosen.chosen_count = chosen.count;
-    for candidate in candidates.iter() {
-        if usize::from(chosen.count) == NEIGHBOURS {
-            break;
-        }
-        chosen.fill(*candidate);
-    }
-    chosen
 }

@@ -1,0 +1,115 @@
+//! AVX-512 with VNNI over bytes: 64 products per instruction.
+
+use std::arch::x86_64::*;
+
+use super::avx512::Avx512;
+use super::differences::{Coded, Difference, Placement};
+
+/// Proof that this CPU has AVX-512 with VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vnni(());
+
+impl Vnni {
+    /// The proof, if it can be had.
+    pub(super) fn detect() -> Option<Vnni> {
+        (Avx512::detect().is_some() && is_x86_feature_detected!("avx512vnni")).then_some(Vnni(()))
+    }
+}
+
+/// # Safety
+/// The CPU has the features; every row is valid for as many bytes as `left`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn products<const R: usize>(left: &[i8], rows: [*const u8; R]) -> [i32; R] {
+    // One side must be unsigned: rows are raised by 128, and what that adds is subtracted in the end.
+    let raise = _mm512_set1_epi8(-128);
+    let mut sums = [_mm512_setzero_si512(); R];
+    let mut raised = _mm512_setzero_si512();
+    let whole = left.len() - left.len() % 64;
+    for at in (0..whole).step_by(64) {
+        // SAFETY: 64 bytes from `at` lie in each.
+        unsafe {
+            let of_left = _mm512_loadu_si512(left.as_ptr().add(at).cast());
+            for row in 0..R {
+                let of_row = _mm512_xor_si512(_mm512_loadu_si512(rows[row].add(at).cast()), raise);
+                sums[row] = _mm512_dpbusd_epi32(sums[row], of_row, of_left);
+            }
+            raised = _mm512_dpbusd_epi32(raised, raise, of_left);
+        }
+    }
+    if whole < left.len() {
+        let mask = (1u64 << (left.len() - whole)) - 1;
+        // SAFETY: the bytes of the mask lie in each.
+        unsafe {
+            let of_left = _mm512_maskz_loadu_epi8(mask, left.as_ptr().add(whole));
+            for row in 0..R {
+                let of_row = _mm512_maskz_loadu_epi8(mask, rows[row].add(whole).cast());
+                sums[row] = _mm512_dpbusd_epi32(sums[row], _mm512_xor_si512(of_row, raise), of_left);
+            }
+            raised = _mm512_dpbusd_epi32(raised, raise, of_left);
+        }
+    }
+    for sum in &mut sums {
+        *sum = _mm512_sub_epi32(*sum, raised);
+    }
+    reduce(sums)
+}
+
+/// The sums of the lanes of each, four at a time where there are four.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn reduce<const R: usize>(sums: [__m512i; R]) -> [i32; R] {
+    let mut out = [0; R];
+    for first in (0..R).step_by(4) {
+        let mut four = [_mm512_setzero_si512(); 4];
+        let count = if R - first < 4 { R - first } else { 4 };
+        four[..count].copy_from_slice(&sums[first..first + count]);
+        let pair =
+            |left, right| _mm512_add_epi32(_mm512_unpacklo_epi32(left, right), _mm512_unpackhi_epi32(left, right));
+        let (left, right) = (pair(four[0], four[1]), pair(four[2], four[3]));
+        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(left, right), _mm512_unpackhi_epi64(left, right));
+        let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+        let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+        let mut four = [0i32; 4];
+        // SAFETY: four integers are one register.
+        unsafe { _mm_storeu_si128(four.as_mut_ptr().cast(), quarter) };
+        out[first..first + count].copy_from_slice(&four[..count]);
+    }
+    out
+}
+
+/// # Safety
+/// The CPU has the features; both have the same length, a multiple of 16, and the placement has room for it.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn encode(vertex: Coded<'_>, neighbour: Coded<'_>, placement: &mut Placement<'_>) -> Difference {
+    let zero = _mm512_setzero_ps();
+    let (mut products, mut squares, mut of_vertex) = (zero, zero, zero);
+    let one = _mm512_set1_ps(1.0);
+    let top = _mm512_set1_ps(placement.magnitude_max());
+    let inverse = _mm512_set1_ps(placement.inverse_step);
+    let scales = (_mm512_set1_ps(vertex.scale), _mm512_set1_ps(neighbour.scale));
+    for chunk in 0..vertex.codes.len() / 16 {
+        // SAFETY: sixteen bytes of the chunk lie in both.
+        let load = |coded: &Coded<'_>| unsafe {
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(coded.codes.as_ptr().add(chunk * 16).cast())))
+        };
+        let from = _mm512_mul_ps(load(&vertex), scales.0);
+        let difference = _mm512_sub_ps(_mm512_mul_ps(load(&neighbour), scales.1), from);
+        let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(difference, zero);
+        // What is no number becomes the greatest.
+        let magnitude = _mm512_min_ps(_mm512_mul_ps(_mm512_abs_ps(difference), inverse), top);
+        let magnitudes = _mm512_cvttps_epi32(magnitude);
+        let odd = _mm512_fmadd_ps(_mm512_set1_ps(2.0), _mm512_cvtepi32_ps(magnitudes), one);
+        let odd = _mm512_mask_sub_ps(odd, !positive, zero, odd);
+        products = _mm512_fmadd_ps(odd, difference, products);
+        squares = _mm512_fmadd_ps(difference, difference, squares);
+        of_vertex = _mm512_fmadd_ps(odd, from, of_vertex);
+        placement.put(chunk, positive, |bit| _mm512_test_epi32_mask(magnitudes, _mm512_set1_epi32(1 << bit)));
+    }
+    let sum = |lanes: __m512| {
+        let eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    };
+    Difference { product: sum(products), square: sum(squares), of_vertex: sum(of_vertex) }
+}
