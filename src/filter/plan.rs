@@ -100,6 +100,8 @@ impl Plan {
             match key_test(checked, part, field) {
                 Some(Condition::Int { low, high }) if low == high => isolation = Isolation::OneValue,
                 Some(Condition::TextEqual(_)) => isolation = Isolation::OneValue,
+                Some(Condition::IntIn(set)) if set.members().len() == 1 => isolation = Isolation::OneValue,
+                Some(Condition::TextIn(set)) if set.members().len() == 1 => isolation = Isolation::OneValue,
                 Some(Condition::IntIn(_) | Condition::TextIn(_)) => return Isolation::Unsupported("IN"),
                 Some(_) => return Isolation::Unsupported("ranges and patterns"),
                 None if !uses(checked, part, field) => {}

@@ -32,6 +32,14 @@ pub(super) fn column_from_wire(
     Ok(Column { field: field.id, data, validity })
 }
 
+/// A column of arrays that a request gives, by itself.
+///
+/// # Errors
+/// With Milvus' texts.
+pub fn array_column(field: &FieldSchema, wire: schema::FieldData, row_count: usize) -> Result<Column> {
+    column_from_wire(field, wire, row_count, &HashSet::new())
+}
+
 /// A column that the request leaves out: defaults, else nulls.
 ///
 /// # Errors

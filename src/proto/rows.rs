@@ -14,7 +14,7 @@ use crate::types::{
     Value,
 };
 
-pub use super::columns::column_into_wire;
+pub use super::columns::{array_column, column_into_wire};
 
 /// How rows are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

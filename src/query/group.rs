@@ -7,19 +7,30 @@ use std::collections::HashMap;
 
 use super::snapshot::FileRows;
 use crate::filter::{JsonPath, JsonScalar};
-use crate::types::{ColumnView, DataType, FieldSchema, Value, Values};
+use crate::types::{ColumnView, DataType, Error, ErrorKind, FieldSchema, Result, Value, Values};
 
 /// How hits are grouped.
 #[derive(Clone, Debug)]
 pub struct Grouping {
-    /// By the values of this field: a scalar, or JSON with a path.
-    pub field: FieldSchema,
-    /// Where in a JSON document the value is.
-    pub path: Option<JsonPath>,
+    /// Hits that agree in all of these are a group; at least one.
+    pub by: Vec<GroupField>,
     /// Most hits of a group.
     pub size: usize,
     /// A group that is not full yet keeps the search going.
     pub is_strict: bool,
+}
+
+/// One of the values that make a group.
+#[derive(Clone, Debug)]
+pub struct GroupField {
+    /// A scalar, or JSON with a path.
+    pub field: FieldSchema,
+    /// Where in a JSON document the value is.
+    pub path: Option<JsonPath>,
+    /// What the value there is taken as; `None` = as what it is.
+    pub json_type: Option<DataType>,
+    /// A value of another type, or none, is an error.
+    pub is_strict_cast: bool,
 }
 
 /// What the rows of a group share.
@@ -32,9 +43,24 @@ pub(super) enum GroupKey {
     /// The bits: a number is itself.
     Float(u64),
     Text(Box<[u8]>),
+    /// By several fields.
+    Several(Box<[GroupKey]>),
 }
 
 impl Grouping {
+    /// The group of a row.
+    ///
+    /// # Errors
+    /// When a value is not of the type it has to be of.
+    pub(super) fn key(&self, rows: &FileRows<'_>, row: usize) -> Result<GroupKey> {
+        match self.by.as_slice() {
+            [field] => field.key(rows, row),
+            several => Ok(GroupKey::Several(several.iter().map(|field| field.key(rows, row)).collect::<Result<_>>()?)),
+        }
+    }
+}
+
+impl GroupField {
     /// Whether values of a type can be grouped without a path.
     pub fn groups(data_type: DataType) -> bool {
         matches!(
@@ -49,36 +75,54 @@ impl Grouping {
         )
     }
 
-    /// The group of a row.
-    pub(super) fn key(&self, rows: &FileRows<'_>, row: usize) -> GroupKey {
+    fn key(&self, rows: &FileRows<'_>, row: usize) -> Result<GroupKey> {
         match rows.column(&self.field) {
             Some(column) if column.validity.is_valid(row) => self.key_in(&column, row),
-            Some(_) => GroupKey::Null,
+            Some(_) => Ok(GroupKey::Null),
             // A file older than the field.
-            None => match &self.field.default_value {
+            None => Ok(match &self.field.default_value {
                 Some(Value::Bool(value)) => GroupKey::Bool(*value),
                 Some(Value::Int(value)) => GroupKey::Int(*value),
+                Some(Value::Text(value)) if self.path.is_some() => return self.json_key(value.as_bytes()),
                 Some(Value::Text(value)) => GroupKey::Text(value.as_bytes().into()),
                 Some(Value::Float(_) | Value::Null) | None => GroupKey::Null,
-            },
+            }),
         }
     }
 
-    fn key_in(&self, column: &ColumnView<'_>, row: usize) -> GroupKey {
-        if let Some(path) = &self.path {
-            return match path.scalar(column.text(row)) {
-                Some(JsonScalar::Bool(value)) => GroupKey::Bool(value),
-                Some(JsonScalar::Int(value)) => GroupKey::Int(value),
-                Some(JsonScalar::Float(value)) => GroupKey::Float(value.to_bits()),
-                Some(JsonScalar::Text(value)) => GroupKey::Text(value.into_owned().into()),
-                None => GroupKey::Null,
-            };
-        }
-        match column.values {
+    fn key_in(&self, column: &ColumnView<'_>, row: usize) -> Result<GroupKey> {
+        Ok(match column.values {
+            _ if self.path.is_some() => return self.json_key(column.text(row)),
             Values::BoolBits { .. } | Values::BoolBytes(_) => GroupKey::Bool(column.bool(row)),
             Values::Text { .. } => GroupKey::Text(column.text(row).into()),
             _ => column.integer(row).map_or(GroupKey::Null, GroupKey::Int),
-        }
+        })
+    }
+
+    /// The value at the path of a document. Integers of smaller types are cut to them, as Milvus cuts them.
+    fn json_key(&self, document: &[u8]) -> Result<GroupKey> {
+        let scalar = self.path.as_ref().and_then(|path| path.scalar(document));
+        let key = match (self.json_type, scalar) {
+            (None | Some(DataType::Bool), Some(JsonScalar::Bool(value))) => GroupKey::Bool(value),
+            (None | Some(DataType::Int64), Some(JsonScalar::Int(value))) => GroupKey::Int(value),
+            (Some(DataType::Int8), Some(JsonScalar::Int(value))) => GroupKey::Int((value as i8).into()),
+            (Some(DataType::Int16), Some(JsonScalar::Int(value))) => GroupKey::Int((value as i16).into()),
+            (Some(DataType::Int32), Some(JsonScalar::Int(value))) => GroupKey::Int((value as i32).into()),
+            (None, Some(JsonScalar::Float(value))) => GroupKey::Float(value.to_bits()),
+            (None | Some(DataType::VarChar), Some(JsonScalar::Text(value))) => {
+                GroupKey::Text(value.into_owned().into())
+            }
+            _ if self.is_strict_cast => return Err(self.wrong_type()),
+            _ => GroupKey::Null,
+        };
+        Ok(key)
+    }
+
+    fn wrong_type(&self) -> Error {
+        let wanted = self.json_type.map_or("scalar", DataType::name);
+        let message =
+            format!("failed to cast json of field {} to {wanted}, wrong json data inner type", self.field.name);
+        Error::new(ErrorKind::Unexpected, message)
     }
 }
 
@@ -134,8 +178,7 @@ mod tests {
     use super::*;
 
     fn grouping(size: usize, is_strict: bool) -> Grouping {
-        let field = crate::proto::schemas::dynamic_field(crate::types::FieldId(1));
-        Grouping { field, path: None, size, is_strict }
+        Grouping { by: Vec::new(), size, is_strict }
     }
 
     fn groups(limit: usize, size: usize, is_strict: bool, keys: &[i64]) -> (Vec<Vec<usize>>, bool) {

@@ -12,7 +12,7 @@ mod retrieve;
 mod search;
 mod snapshot;
 
-pub use group::Grouping;
+pub use group::{GroupField, Grouping};
 pub use key::keys_of_column;
 pub use output::{OutputColumn, OutputRows};
 pub use partitions::partitions_of_keys;

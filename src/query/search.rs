@@ -319,7 +319,7 @@ impl<'a> Search<'a> {
                 break;
             }
             if seen.insert(self.key_of(sources, hit)?) {
-                groups.push(grouping.key(&sources[hit.file_index as usize], hit.row as usize), hit);
+                groups.push(grouping.key(&sources[hit.file_index as usize], hit.row as usize)?, hit);
             }
         }
         let is_complete = groups.is_complete();

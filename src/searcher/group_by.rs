@@ -3,19 +3,20 @@
 use super::search_params::Pairs;
 use crate::config::limits::GROUP_SIZE_MAX;
 use crate::filter::JsonPath;
-use crate::query::Grouping;
+use crate::query::{GroupField, Grouping};
 use crate::types::{CollectionSchema, DataType, Error, ErrorKind, FieldSchema, Result};
-
-/// Parameters that say how JSON values are read for grouping; ours are grouped as they are.
-const UNKNOWN: [&str; 3] = ["json_path", "json_type", "strict_cast"];
 
 /// What the request says about groups, before the schema is looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct GroupBy {
-    /// A field, a path into a JSON field, or a key of the dynamic field.
-    name: String,
+    /// Fields, paths into JSON fields, or keys of the dynamic field.
+    names: Vec<String>,
     size: usize,
     is_strict: bool,
+    /// Where in the JSON field the value is, besides what its name says: `field["key"]`.
+    json_path: Option<String>,
+    json_type: Option<DataType>,
+    is_strict_cast: bool,
 }
 
 impl GroupBy {
@@ -25,69 +26,103 @@ impl GroupBy {
     /// With Milvus' texts.
     pub fn new(pairs: &Pairs<'_>) -> Result<Option<GroupBy>> {
         let size = group_size(pairs.get("group_size"))?;
-        let name = match pairs.get("group_by_field").map(str::trim).filter(|name| !name.is_empty()) {
-            Some(name) => name,
+        // The older parameter wins, as in Milvus.
+        let one = pairs.get("group_by_field").map(str::trim).filter(|name| !name.is_empty());
+        let names: Vec<String> = match one {
+            Some(name) => vec![name.to_owned()],
             None => {
-                let names = pairs.get("group_by_fields").unwrap_or_default();
-                let mut names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
-                let Some(name) = names.next() else { return Ok(None) };
-                if names.next().is_some() {
-                    return Err(Error::unimplemented("a search grouped by several fields"));
-                }
-                name
+                let names = pairs.get("group_by_fields").unwrap_or_default().split(',').map(str::trim);
+                names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
             }
         };
-        if let Some(unknown) = UNKNOWN.into_iter().find(|name| pairs.get(name).is_some()) {
-            return Err(Error::unimplemented(format_args!("the search parameter {unknown}")));
+        if names.is_empty() {
+            return Ok(None);
         }
-        Ok(Some(GroupBy { name: name.to_owned(), size, is_strict: pairs.is_true("strict_group_size") }))
+        let json_type = pairs.get("json_type").map(json_type).transpose()?;
+        Ok(Some(GroupBy {
+            names,
+            size,
+            is_strict: pairs.is_true("strict_group_size"),
+            json_path: pairs.get("json_path").map(str::to_owned),
+            json_type,
+            is_strict_cast: pairs.is_true("strict_cast"),
+        }))
     }
 
-    /// Finds the field.
+    /// Finds the fields.
     ///
     /// # Errors
-    /// With Milvus' texts: when it is none, or of a type that is not grouped.
+    /// With Milvus' texts: when one is none, or of a type that is not grouped; when several are JSON.
     pub fn grouping(&self, schema: &CollectionSchema, searched: &FieldSchema) -> Result<Grouping> {
         if searched.data_type == DataType::BinaryVector {
             let message = "not support search_group_by operation based on binary vector column";
             return Err(Error::new(ErrorKind::Unexpected, message));
         }
-        let (field, path) = self.target(schema)?;
+        let by = self.names.iter().map(|name| self.field(schema, name)).collect::<Result<Vec<GroupField>>>()?;
+        if by.iter().filter(|by| by.path.is_some()).count() > 1 {
+            let message = format_args!("group by {}: at most one JSON field can be grouped by", self.names.join(","));
+            return Err(Error::invalid(message));
+        }
+        Ok(Grouping { by, size: self.size, is_strict: self.is_strict })
+    }
+
+    fn field(&self, schema: &CollectionSchema, name: &str) -> Result<GroupField> {
+        let (field, mut path) = target(schema, name)?;
+        if let Some(json_path) = self.json_path.as_ref().filter(|_| field.data_type == DataType::Json) {
+            let unreadable =
+                || Error::invalid(format_args!("parse nested path '{json_path}' failed: it is no path into {name}"));
+            let (of_path, steps) = target(schema, json_path).map_err(|_| unreadable())?;
+            if of_path.id != field.id || steps.is_none() {
+                return Err(unreadable());
+            }
+            path = steps;
+        }
         let is_grouped = match &path {
             Some(_) => field.data_type == DataType::Json,
-            None => Grouping::groups(field.data_type),
+            None => GroupField::groups(field.data_type),
         };
         if !is_grouped {
             let name = type_name(field.data_type);
             let message = format!("unsupported data type {name} for group by operator");
             return Err(Error::new(ErrorKind::Unexpected, message));
         }
-        Ok(Grouping { field: field.clone(), path, size: self.size, is_strict: self.is_strict })
+        let GroupBy { json_type, is_strict_cast, .. } = *self;
+        Ok(GroupField { field: field.clone(), path, json_type, is_strict_cast })
     }
+}
 
-    fn target<'s>(&self, schema: &'s CollectionSchema) -> Result<(&'s FieldSchema, Option<JsonPath>)> {
-        let (name, brackets) = self.name.split_at(self.name.find('[').unwrap_or(self.name.len()));
-        let path = match brackets {
+/// The field that a name means, and the path in it.
+fn target<'s>(schema: &'s CollectionSchema, text: &str) -> Result<(&'s FieldSchema, Option<JsonPath>)> {
+    let (name, brackets) = text.split_at(text.find('[').unwrap_or(text.len()));
+    let path =
+        match brackets {
             "" => None,
             _ => Some(JsonPath::parse(brackets).ok_or_else(|| {
-                Error::invalid(format_args!("group by path {} cannot be read: invalid identifier", self.name))
+                Error::invalid(format_args!("group by path {text} cannot be read: invalid identifier"))
             })?),
         };
-        if let Some(field) = schema.field(name.trim()) {
-            return Ok((field, path.filter(|_| field.data_type == DataType::Json)));
-        }
-        match (schema.dynamic_field(), path) {
-            (Some(dynamic), None) => Ok((dynamic, Some(JsonPath::of_key(name)))),
-            (Some(_), Some(_)) => Err(Error::unimplemented(format_args!(
-                "grouping by {}, a path below a key of the dynamic field; write $meta[..][..],",
-                self.name
-            ))),
-            (None, _) => Err(Error::new(
-                ErrorKind::FieldNotFound,
-                format!("groupBy field not found in schema: field not found[field={}]", self.name),
-            )),
-        }
+    if let Some(field) = schema.field(name.trim()) {
+        return Ok((field, path.filter(|_| field.data_type == DataType::Json)));
     }
+    match (schema.dynamic_field(), path) {
+        (Some(dynamic), None) => Ok((dynamic, Some(JsonPath::of_key(name)))),
+        (Some(_), Some(_)) => Err(Error::unimplemented(format_args!(
+            "grouping by {text}, a path below a key of the dynamic field; write $meta[..][..],"
+        ))),
+        (None, _) => Err(Error::new(
+            ErrorKind::FieldNotFound,
+            format!("groupBy field not found in schema: field not found[field={text}]"),
+        )),
+    }
+}
+
+/// A type by the name that Milvus' protocol has for it.
+fn json_type(name: &str) -> Result<DataType> {
+    let types = [DataType::Bool, DataType::Int8, DataType::Int16, DataType::Int32, DataType::Int64, DataType::VarChar];
+    types
+        .into_iter()
+        .find(|data_type| data_type.name() == name)
+        .ok_or_else(|| Error::new(ErrorKind::Unexpected, format!("unsupported data type {name} for group by operator")))
 }
 
 fn group_size(text: Option<&str>) -> Result<usize> {

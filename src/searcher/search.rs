@@ -294,6 +294,7 @@ impl Reply<'_> {
         let output_rows = OutputRows { snapshot, rows: &rows };
         let keys = output_rows.columns(&[schema.primary()])?.pop().map(keys_of_column);
         let keys = keys.unwrap_or_else(|| Err(Error::internal("the primary field gave no column")))?;
+        let (group_by_field_value, group_by_field_values) = self.group_values(&output_rows)?;
         Ok(SearchResultData {
             num_queries: query_count as i64,
             top_k: topks.iter().copied().max().unwrap_or(0),
@@ -303,7 +304,8 @@ impl Reply<'_> {
             topks,
             output_fields: self.output.names.clone(),
             search_iterator_v2_results: iterator_results,
-            group_by_field_value: self.group_values(&output_rows)?,
+            group_by_field_value,
+            group_by_field_values,
             primary_field_name: schema.primary().name.clone(),
             ..Default::default()
         })
@@ -318,11 +320,15 @@ impl Reply<'_> {
         }
     }
 
-    /// The values that make the groups, one per hit; those at a path of JSON are left to the output fields.
-    fn group_values(&self, rows: &OutputRows<'_>) -> Result<Option<FieldData>> {
-        let Some(Grouping { field, path: None, .. }) = self.grouping else { return Ok(None) };
-        let column = rows.columns(&[field])?.pop();
-        Ok(column.map(|column| column_into_wire(field, column, &self.output.style)))
+    /// The values that make the groups, one per hit: of one field, or of each of several. Those at a path of JSON are left to
+    /// the output fields.
+    fn group_values(&self, rows: &OutputRows<'_>) -> Result<(Option<FieldData>, Vec<FieldData>)> {
+        let by = self.grouping.map_or(&[][..], |grouping| &grouping.by);
+        let fields: Vec<&FieldSchema> = by.iter().filter(|by| by.path.is_none()).map(|by| &by.field).collect();
+        let columns = rows.columns(&fields)?;
+        let wire = |(field, column)| column_into_wire(field, column, &self.output.style);
+        let mut values: Vec<FieldData> = fields.into_iter().zip(columns).map(wire).collect();
+        Ok(if by.len() > 1 { (None, values) } else { (values.pop(), Vec::new()) })
     }
 
     fn iterator_results(&self, last_score: Option<f32>) -> Option<SearchIteratorV2Results> {

@@ -79,40 +79,54 @@ impl<'a> ArrayRow<'a> {
         self.bytes.get(4 * (self.len() + 1)..)?.get(start..end)
     }
 
+    /// The bytes of a row with these values; a value of another type counts as zero, false or empty.
+    pub fn encode(values: &[Value], element_type: DataType) -> Vec<u8> {
+        ArrayRow::encode_elements(values.iter().map(|value| element_of(value, element_type)), element_type)
+    }
+
     /// The bytes of a row with these elements; an element of another type counts as zero, false or empty.
-    pub fn encode(elements: &[Value], element_type: DataType) -> Vec<u8> {
+    pub fn encode_elements<'e>(elements: impl Iterator<Item = Element<'e>>, element_type: DataType) -> Vec<u8> {
         let Some(width) = width(element_type) else {
-            let text = |element: &Value| if let Value::Text(text) = element { text.clone() } else { String::new() };
-            return ArrayRow::encode_texts(&elements.iter().map(text).collect::<Vec<_>>());
+            let text = |element| if let Element::Text(text) = element { text } else { &[] };
+            return ArrayRow::encode_texts(&elements.map(text).collect::<Vec<_>>());
         };
-        let mut bytes = Vec::with_capacity(elements.len() * width);
-        for element in elements {
-            let word = match (element, element_type) {
-                (Value::Bool(value), _) => u64::from(*value),
-                (Value::Int(value), DataType::Float) => u64::from((*value as f32).to_bits()),
-                (Value::Float(value), DataType::Float) => u64::from((*value as f32).to_bits()),
-                (Value::Int(value), DataType::Double) => (*value as f64).to_bits(),
-                (Value::Float(value), DataType::Double) => value.to_bits(),
-                (Value::Int(value), _) => *value as u64,
-                _ => 0,
-            };
-            bytes.extend_from_slice(&word.to_le_bytes()[..width]);
-        }
-        bytes
+        let word = |element| match (element, element_type) {
+            (Element::Bool(value), _) => u64::from(value),
+            (Element::Float(value), DataType::Float) => u64::from((value as f32).to_bits()),
+            (Element::Float(value), DataType::Double) => value.to_bits(),
+            (Element::Int(value), _) => value as u64,
+            (Element::Float(_) | Element::Text(_), _) => 0,
+        };
+        elements.flat_map(|element| word(element).to_le_bytes().into_iter().take(width)).collect()
     }
 
     /// The bytes of a row of strings, which together are shorter than 4 GiB.
-    pub fn encode_texts(texts: &[String]) -> Vec<u8> {
-        let total: usize = texts.iter().map(String::len).sum();
-        let mut bytes = Vec::with_capacity(4 * (texts.len() + 1) + total);
-        bytes.extend_from_slice(&(texts.len() as u32).to_le_bytes());
+    pub fn encode_texts(texts: &[impl AsRef<[u8]>]) -> Vec<u8> {
+        let texts = || texts.iter().map(AsRef::as_ref);
+        let count = texts().count();
+        let total: usize = texts().map(<[u8]>::len).sum();
+        let mut bytes = Vec::with_capacity(4 * (count + 1) + total);
+        bytes.extend_from_slice(&(count as u32).to_le_bytes());
         let mut end = 0u32;
-        for text in texts {
+        for text in texts() {
             end = end.wrapping_add(text.len() as u32);
             bytes.extend_from_slice(&end.to_le_bytes());
         }
-        texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
+        texts().for_each(|text| bytes.extend_from_slice(text));
         bytes
+    }
+}
+
+fn element_of(value: &Value, element_type: DataType) -> Element<'_> {
+    match value {
+        Value::Bool(value) => Element::Bool(*value),
+        Value::Int(value) if matches!(element_type, DataType::Float | DataType::Double) => {
+            Element::Float(*value as f64)
+        }
+        Value::Int(value) => Element::Int(*value),
+        Value::Float(value) => Element::Float(*value),
+        Value::Text(text) => Element::Text(text.as_bytes()),
+        Value::Null => Element::Int(0),
     }
 }
 

@@ -31,6 +31,12 @@ impl TextColumn {
     pub fn row_count(&self) -> usize {
         self.offsets.len() - 1
     }
+
+    /// A row; empty where there is none.
+    pub fn row(&self, row: usize) -> &[u8] {
+        let ends = self.offsets.get(row).zip(self.offsets.get(row + 1));
+        ends.and_then(|(start, end)| self.bytes.get(*start as usize..*end as usize)).unwrap_or_default()
+    }
 }
 
 /// The values of one column, one per row; null rows hold a placeholder (0, empty, zero vector).

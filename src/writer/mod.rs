@@ -2,6 +2,7 @@
 //! Start at `commit.rs`, then `serialise.rs` and `recover.rs`. Uses every folder below; no async.
 //! Invariant: an operation is acknowledged after its log group is durable, it is wholly in place, and `visible_ts` covers it.
 
+mod array_operators;
 mod buffer;
 mod clock;
 mod commit;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::array_operators;
 use super::engine::Engine;
 use super::lock;
 use super::partial::PartialOperation;
@@ -182,10 +183,9 @@ fn decode_upsert(engine: &Engine, database: &str, body: &[u8]) -> Result<Action>
     let is_resolved = target.resolve(&mut request.fields_data)?;
     let first_id = target.first_id(engine, &request.fields_data, request.num_rows)?;
     let Target { collection, destination, schema, .. } = target;
-    if request.partial_update || !request.field_ops.is_empty() {
-        let partial = PartialOperation { collection, destination, schema, request, first_id };
-        partial.check()?;
-        return Ok(Action::Partial(partial));
+    array_operators::check(&schema, &request)?;
+    if request.partial_update || array_operators::has_operator(&request) {
+        return Ok(Action::Partial(PartialOperation { collection, destination, schema, request, first_id }));
     }
     let payload = is_resolved.then(|| request.encode_to_vec());
     let rows = DecodedRows::of_upsert(&schema, request, first_id)?;

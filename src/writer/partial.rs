@@ -1,4 +1,5 @@
-//! Upserts of some fields: the fields that are not given come from the row of the same key, or are defaults.
+//! Upserts of some fields: the fields that are not given come from the row of the same key, or are defaults; array operators
+//! make new arrays of the given and the stored elements.
 //!
 //! The commit thread completes the rows and logs them whole: a replay needs no look at other rows.
 
@@ -6,6 +7,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::array_operators;
 use super::engine::Engine;
 use super::resolve;
 use super::rows_operation::{DecodedRows, Destination, RowsOperation, given_keys};
@@ -35,19 +37,6 @@ pub struct PartialOperation {
 }
 
 impl PartialOperation {
-    /// Checks what needs no rows.
-    ///
-    /// # Errors
-    /// With Milvus' texts.
-    pub fn check(&self) -> Result<()> {
-        use schema::field_partial_update_op::OpType;
-        let op = self.request.field_ops.iter().find(|op| op.op != i32::from(OpType::Replace));
-        match op {
-            Some(op) => Err(Error::unimplemented(format_args!("a partial-update op on field {}", op.field_name))),
-            None => Ok(()),
-        }
-    }
-
     /// Completes the rows from the newest rows of their keys.
     ///
     /// # Errors
@@ -88,7 +77,13 @@ impl PartialOperation {
                     let given = given.map(|index| request.fields_data.remove(index));
                     request.fields_data.push(merged_documents(field, rows.column(field), given)?);
                 }
-                Some(_) => {}
+                Some(index) => {
+                    if let Some(operator) = array_operators::operator_of(&self.request, field) {
+                        let stored = rows.columns(&[field])?.remove(0);
+                        let given = std::mem::take(&mut request.fields_data[index]);
+                        request.fields_data[index] = operator.applied(field, stored, given)?;
+                    }
+                }
                 None if has_new_rows && is_required(field) => return Err(missing_field(&field.name)),
                 None => request.fields_data.push(column_into_wire(field, rows.columns(&[field])?.remove(0), &style)),
             }

@@ -123,11 +123,92 @@ def test_upserts_that_milvus_refuses(items):
     refused("duplicate primary keys are not allowed in the same batch", items.upsert, "items", [{"id": 1, "size": 1}, {"id": 1, "size": 2}], partial_update=True)
     refused("partition not found[partition=nowhere]", items.upsert, "items", [row(1)], partition_name="nowhere")
     refused("exceeds max length", items.upsert, "items", [{"id": 1, "note": "x" * 17}], partial_update=True)
-    refused("not supported", items.upsert, "items", [{"id": 1, "size": 5}], field_ops={"size": "array_append"})
     items.release_collection("items")
     refused("collection not loaded", items.upsert, "items", [{"id": 1, "size": 5}], partial_update=True)
     items.load_collection("items")
     assert rows(items) == {key: row(key) for key in range(10)}
+
+
+@pytest.mark.once
+def test_elements_are_added_to_arrays_and_taken_out_of_them(items, server):
+    expected = {key: row(key) for key in range(10)}
+    # Rows in a file and in memory; a null array is like an empty one; given elements may be there already.
+    items.upsert("items", [{"id": 3, "tags": None}], partial_update=True)
+    items.upsert("items", [{"id": 1, "tags": [7, 1]}, {"id": 3, "tags": [5]}, {"id": 8, "tags": []}], field_ops={"tags": "array_append"})
+    expected[1]["tags"], expected[3]["tags"] = [1, 2, 7, 1], [5]
+    items.upsert("items", [{"id": 1, "tags": [1, 99]}, {"id": 4, "tags": [4, 5]}, {"id": 9, "tags": [99]}], field_ops={"tags": "array_remove"})
+    expected[1]["tags"], expected[4]["tags"] = [2, 7], []
+    # A null that is given changes nothing.
+    items.upsert("items", [{"id": 1, "tags": None}, {"id": 2, "tags": [0]}], field_ops={"tags": "array_append"})
+    expected[2]["tags"] = [2, 3, 0]
+    # Other fields are replaced beside it, and without partial_update, too.
+    items.upsert("items", [{"id": 5, "tags": [1], "size": -5, "color": "blue"}], field_ops={"tags": "array_append"}, partial_update=False)
+    expected[5] |= {"tags": [5, 6, 1], "size": -5, "color": "blue"}
+    # Rows that are new begin without elements.
+    items.upsert("items", [row(20, tags=[1, 2])], field_ops={"tags": "array_append"})
+    items.upsert("items", [row(21, tags=[1, 2])], field_ops={"tags": "array_remove"})
+    expected[20], expected[21] = row(20, tags=[1, 2]), row(21, tags=[])
+    everywhere(items, server, expected)
+
+
+@pytest.mark.once
+def test_array_operators_fill_the_capacity_and_not_more(items):
+    items.upsert("items", [{"id": 1, "tags": list(range(6))}], field_ops={"tags": "array_append"})
+    assert rows(items, "id == 1")[1]["tags"] == [1, 2, *range(6)]
+    error = refused("array length 9 exceeds max_capacity 8", items.upsert, "items", [{"id": 2, "tags": [1]}, {"id": 1, "tags": [6]}], field_ops={"tags": "array_append"})
+    assert error.code == 65535
+    refused("exceeds max capacity (8)", items.upsert, "items", [{"id": 2, "tags": [0] * 9}], field_ops={"tags": "array_remove"})
+    assert rows(items, "id in [1, 2]") == {1: row(1, tags=[1, 2, *range(6)]), 2: row(2)}
+    items.upsert("items", [{"id": 1, "tags": [0, 3]}], field_ops={"tags": "array_remove"})
+    assert rows(items, "id == 1")[1]["tags"] == [1, 2, 1, 2, 4, 5]
+
+
+@pytest.mark.once
+def test_array_operators_that_milvus_refuses(items):
+    for text, given, operators in [
+        ('op ARRAY_APPEND requires Array field, but field "size" is Int64', {"size": 5}, {"size": "array_append"}),
+        ('op ARRAY_REMOVE requires Array field, but field "vector" is FloatVector', {"vector": [0.0, 0.0]}, {"vector": "array_remove"}),
+        ('op ARRAY_APPEND requires Array field, but field "note" is VarChar', {"tags": [1], "note": "x"}, {"tags": "array_append", "note": "array_append"}),
+        ('field "id" is the primary key and cannot carry a partial-update op', {}, {"id": "array_append"}),
+        ('field "nothing" not found in collection schema', {"nothing": [1]}, {"nothing": "array_append"}),
+        ('partial-update op targets field "tags" not present in fields_data', {}, {"tags": "array_append"}),
+    ]:
+        error = refused(text, items.upsert, "items", [{"id": 1} | given], field_ops=operators)
+        assert error.code == 1100, text
+    assert rows(items, "id == 1")[1] == row(1)
+    # What stands for replacing is no operator: the row is whole, or it is refused.
+    items.upsert("items", [row(1, tags=[9])], field_ops={"tags": "replace"})
+    assert rows(items, "id == 1")[1] == row(1, tags=[9])
+
+
+ELEMENTS = [
+    (DataType.BOOL, [True, False, True], [True], [False]),
+    (DataType.INT8, [1, -2, 1], [1], [-2]),
+    (DataType.INT16, [300, -2], [-2], [300]),
+    (DataType.INT32, [70000, 3], [3], [70000]),
+    (DataType.FLOAT, [0.5, -0.0, 1.5], [0.0, 1.5], [0.5]),
+    (DataType.DOUBLE, [0.1, 0.2], [0.2], [0.1]),
+    (DataType.VARCHAR, ["a", "", "ä", "a"], ["a", ""], ["ä"]),
+]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("element_type, stored, given, left", ELEMENTS)
+def test_array_operators_on_elements_of_every_type(client, element_type, stored, given, left):
+    schema = MilvusClient.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("list", DataType.ARRAY, element_type=element_type, max_capacity=8, max_length=4)
+    indexes = client.prepare_index_params()
+    indexes.add_index("vector", metric_type="L2")
+    client.create_collection("lists", schema=schema, index_params=indexes)
+    client.insert("lists", [{"id": key, "vector": [0.0, 0.0], "list": stored} for key in [1, 2]])
+    client.upsert("lists", [{"id": 1, "list": given}], field_ops={"list": "array_append"})
+    client.upsert("lists", [{"id": 2, "list": given}], field_ops={"list": "array_remove"})
+    found = {entity["id"]: entity["list"] for entity in client.query("lists", filter="id > 0", output_fields=["list"])}
+    assert found == {1: stored + given, 2: left}
+    if element_type == DataType.VARCHAR:
+        refused("exceeds max length", client.upsert, "lists", [{"id": 1, "list": ["abcde"]}], field_ops={"list": "array_append"})
 
 
 def test_a_partition_is_upserted_by_itself(items):

@@ -202,9 +202,11 @@ def test_tenants_kept_apart_need_a_filter_on_one_key(client, server):
 
     assert search('tenant == "t3"') == [3, 10, 17]
     assert search('tenant == "t3" and id > 5') == [10, 17, 24]
+    assert search('tenant in ["t3"]') == search('id > 2 and tenant in ["t3", "t3"]') == [3, 10, 17]
     refused("partition key not found in expr or the expr is invalid when validating partition key isolation", search, "")
     refused("partition key not found in expr", search, "id > 3")
     refused("partition key isolation does not support IN", search, 'tenant in ["t3", "t4"]')
+    refused("partition key isolation does not support", search, 'tenant not in ["t3"]')
     refused("partition key isolation does not support OR", search, 'tenant == "t3" or id > 3')
     refused("partition key isolation does not support", search, 'not (tenant == "t3")')
     refused("partition key isolation does not support", search, 'tenant > "t3"')
