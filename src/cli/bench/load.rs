@@ -32,7 +32,7 @@ pub(super) fn server_with(bench: &Bench, set: Set, searchers: usize) -> Result<T
             let body = requests::insert(from as i64, set.vectors(from, to), set.dim());
             requests::check_inserted(&requests::send(&mut client, "Insert", body).await?)?;
         }
-        requests::flush(&mut client).await
+        requests::flush(&mut client, requests::COLLECTION).await
     })?;
     wait_for_rest(&server)?;
     Ok(server)

@@ -63,7 +63,7 @@ enum Command {
     /// What do the gateway and the slot pool add to a request?
     Overhead,
     /// How many searches per second at which recall, on vectors of a file?
-    Ann(ann::Options),
+    Ann(Box<ann::Options>),
     /// What the benches start this program again as
     #[command(hide = true)]
     Worker(worker::Options),
@@ -88,7 +88,6 @@ pub fn run() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match &line.command {
         Command::Worker(options) => worker::run(options),
-        Command::Ann(options) => ann::run(options, line.json.as_deref()),
         command => measure(command, &line),
     };
     match outcome {
@@ -111,7 +110,8 @@ fn measure(command: &Command, line: &CommandLine) -> Result<()> {
         Command::Search { seconds } => search::run(&bench, *seconds, &mut report)?,
         Command::Visible { rows } => visible::run(&bench, *rows, &mut report)?,
         Command::Overhead => overhead::run(&bench, &mut report)?,
-        Command::Worker(_) | Command::Ann(_) => {}
+        Command::Ann(options) => return ann::run(&bench, options, line.json.as_deref()),
+        Command::Worker(_) => {}
     }
     match &line.json {
         Some(path) => report.write(path),

@@ -1,5 +1,7 @@
 //! The benches' requests, and calls that check the status of a reply.
 
+use std::time::Duration;
+
 use prost::Message;
 
 use super::data::Set;
@@ -12,7 +14,10 @@ pub(super) const COLLECTION: &str = "bench";
 /// Hits per search.
 pub(super) const TOP_K: usize = 10;
 
-fn pair(key: &str, value: impl ToString) -> common::KeyValuePair {
+/// How often something that takes its time is asked after.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+pub(super) fn pair(key: &str, value: impl ToString) -> common::KeyValuePair {
     common::KeyValuePair { key: key.to_owned(), value: value.to_string() }
 }
 
@@ -46,6 +51,14 @@ fn decoded<Res: Message + Default>(reply: &[u8]) -> Result<Res> {
 
 /// Creates the collection: key `id`, field `vector`; indexed and loaded.
 pub(super) async fn create(client: &mut Client, dim: usize, metric: Metric) -> Result<()> {
+    create_collection(client, COLLECTION, dim, &[]).await?;
+    let metric = if metric == Metric::Cosine { "COSINE" } else { "L2" };
+    create_index(client, COLLECTION, vec![pair("index_type", "FLAT"), pair("metric_type", metric)]).await?;
+    load(client, COLLECTION).await
+}
+
+/// Creates a collection: key `id`, field `vector`, and integer fields.
+pub(super) async fn create_collection(client: &mut Client, name: &str, dim: usize, integers: &[&str]) -> Result<()> {
     let field = |name: &str, data_type: schema::DataType, params: Vec<common::KeyValuePair>| schema::FieldSchema {
         name: name.to_owned(),
         data_type: data_type as i32,
@@ -54,25 +67,59 @@ pub(super) async fn create(client: &mut Client, dim: usize, metric: Metric) -> R
     };
     let mut key = field("id", schema::DataType::Int64, vec![]);
     key.is_primary_key = true;
-    let vector = field("vector", schema::DataType::FloatVector, vec![pair("dim", dim)]);
-    let collection =
-        schema::CollectionSchema { name: COLLECTION.to_owned(), fields: vec![key, vector], ..Default::default() };
+    let mut fields = vec![key, field("vector", schema::DataType::FloatVector, vec![pair("dim", dim)])];
+    fields.extend(integers.iter().map(|name| field(name, schema::DataType::Int64, vec![])));
+    let collection = schema::CollectionSchema { name: name.to_owned(), fields, ..Default::default() };
     let request = milvus::CreateCollectionRequest {
-        collection_name: COLLECTION.to_owned(),
+        collection_name: name.to_owned(),
         schema: collection.encode_to_vec(),
         ..Default::default()
     };
-    change(client, "CreateCollection", &request).await?;
-    let metric = if metric == Metric::Cosine { "COSINE" } else { "L2" };
+    change(client, "CreateCollection", &request).await
+}
+
+/// Creates an index on `vector`.
+pub(super) async fn create_index(client: &mut Client, name: &str, params: Vec<common::KeyValuePair>) -> Result<()> {
     let request = milvus::CreateIndexRequest {
-        collection_name: COLLECTION.to_owned(),
+        collection_name: name.to_owned(),
         field_name: "vector".to_owned(),
-        extra_params: vec![pair("index_type", "FLAT"), pair("metric_type", metric)],
+        extra_params: params,
         ..Default::default()
     };
-    change(client, "CreateIndex", &request).await?;
-    let request = milvus::LoadCollectionRequest { collection_name: COLLECTION.to_owned(), ..Default::default() };
+    change(client, "CreateIndex", &request).await
+}
+
+/// Has a collection answer searches.
+pub(super) async fn load(client: &mut Client, name: &str) -> Result<()> {
+    let request = milvus::LoadCollectionRequest { collection_name: name.to_owned(), ..Default::default() };
     change(client, "LoadCollection", &request).await
+}
+
+/// What the server says of the index on `vector`.
+pub(super) async fn describe_index(client: &mut Client, name: &str) -> Result<milvus::IndexDescription> {
+    let request = milvus::DescribeIndexRequest { collection_name: name.to_owned(), ..Default::default() };
+    let reply: milvus::DescribeIndexResponse = decoded(&send(client, "DescribeIndex", request.encode_to_vec()).await?)?;
+    checked("DescribeIndex", reply.status)?;
+    let described = reply.index_descriptions.into_iter().next();
+    described.ok_or_else(|| Error::internal("an index that was created is not described"))
+}
+
+/// Merges the table files of a collection as far as they may be merged, and waits until that is done.
+pub(super) async fn compact(client: &mut Client, name: &str) -> Result<()> {
+    let request = milvus::ManualCompactionRequest { collection_name: name.to_owned(), ..Default::default() };
+    let reply: milvus::ManualCompactionResponse =
+        decoded(&send(client, "ManualCompaction", request.encode_to_vec()).await?)?;
+    checked("ManualCompaction", reply.status)?;
+    let request = milvus::GetCompactionStateRequest { compaction_id: reply.compaction_id };
+    loop {
+        let reply: milvus::GetCompactionStateResponse =
+            decoded(&send(client, "GetCompactionState", request.encode_to_vec()).await?)?;
+        checked("GetCompactionState", reply.status.clone())?;
+        if reply.state() == common::CompactionState::Completed {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Drops the collection.
@@ -83,31 +130,42 @@ pub(super) async fn drop_collection(client: &mut Client) -> Result<()> {
 
 /// An encoded insert of consecutive keys.
 pub(super) fn insert(first_key: i64, vectors: Vec<f32>, dim: usize) -> Vec<u8> {
+    insert_into(COLLECTION, first_key, vectors, dim, &[])
+}
+
+/// An encoded insert of consecutive keys; the integer fields have a value per row.
+pub(super) fn insert_into(
+    name: &str,
+    first_key: i64,
+    vectors: Vec<f32>,
+    dim: usize,
+    integers: &[(&str, Vec<i64>)],
+) -> Vec<u8> {
     use schema::field_data::Field;
     use schema::scalar_field::Data;
     let row_count = vectors.len() / dim;
-    let ids = schema::LongArray { data: (first_key..first_key + row_count as i64).collect() };
-    let vectors = schema::VectorField {
-        dim: dim as i64,
-        data: Some(schema::vector_field::Data::FloatVector(schema::FloatArray { data: vectors })),
-    };
     let column = |name: &str, data_type: schema::DataType, field: Field| schema::FieldData {
         r#type: data_type as i32,
         field_name: name.to_owned(),
         field: Some(field),
         ..Default::default()
     };
-    let keys = Field::Scalars(schema::ScalarField { data: Some(Data::LongData(ids)) });
-    let request = milvus::InsertRequest {
-        collection_name: COLLECTION.to_owned(),
-        fields_data: vec![
-            column("id", schema::DataType::Int64, keys),
-            column("vector", schema::DataType::FloatVector, Field::Vectors(vectors)),
-        ],
-        num_rows: row_count as u32,
-        ..Default::default()
+    let whole = |name: &str, data: Vec<i64>| {
+        let data = Some(Data::LongData(schema::LongArray { data }));
+        column(name, schema::DataType::Int64, Field::Scalars(schema::ScalarField { data }))
     };
-    request.encode_to_vec()
+    let vectors = schema::VectorField {
+        dim: dim as i64,
+        data: Some(schema::vector_field::Data::FloatVector(schema::FloatArray { data: vectors })),
+    };
+    let mut fields_data = vec![
+        whole("id", (first_key..first_key + row_count as i64).collect()),
+        column("vector", schema::DataType::FloatVector, Field::Vectors(vectors)),
+    ];
+    fields_data.extend(integers.iter().map(|(name, values)| whole(name, values.clone())));
+    let collection_name = name.to_owned();
+    milvus::InsertRequest { collection_name, fields_data, num_rows: row_count as u32, ..Default::default() }
+        .encode_to_vec()
 }
 
 /// Checks the reply of an insert.
@@ -116,8 +174,8 @@ pub(super) fn check_inserted(reply: &[u8]) -> Result<()> {
 }
 
 /// Makes every acknowledged row part of a table file.
-pub(super) async fn flush(client: &mut Client) -> Result<()> {
-    let request = milvus::FlushRequest { collection_names: vec![COLLECTION.to_owned()], ..Default::default() };
+pub(super) async fn flush(client: &mut Client, name: &str) -> Result<()> {
+    let request = milvus::FlushRequest { collection_names: vec![name.to_owned()], ..Default::default() };
     let reply = send(client, "Flush", request.encode_to_vec()).await?;
     checked("Flush", decoded::<milvus::FlushResponse>(&reply)?.status)
 }

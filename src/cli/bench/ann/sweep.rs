@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Data;
+use super::share;
 use super::subject::Subject;
+use super::vectors::Table;
 use crate::cli::bench::report::percentile;
 use crate::types::{Error, Result};
 
@@ -27,63 +28,80 @@ pub(super) struct Point {
     pub queries: usize,
 }
 
+/// Searches whose answers are known.
+#[derive(Clone, Copy)]
+pub(super) struct Searches<'a> {
+    /// What is searched.
+    pub subject: &'a Subject,
+    /// What is searched for.
+    pub queries: &'a Table<f32>,
+    /// What must be found.
+    pub truth: &'a Table<u32>,
+    /// Which rows may be found.
+    pub filter: &'a str,
+}
+
 /// What a thread brings back: nanoseconds of each of its queries, and how many true rows were found.
 struct Share {
     times_ns: Vec<u64>,
     found: usize,
 }
 
-/// Searches each query of a range once.
-pub(super) fn measure(
-    subject: &Subject,
-    data: &Data,
-    parameter: usize,
-    queries: Range<usize>,
-    threads: usize,
-) -> Result<Point> {
-    let count = queries.len();
-    let started = Instant::now();
-    let shares = std::thread::scope(|scope| {
-        let work = |thread: usize| {
-            let queries = queries.clone().skip(thread).step_by(threads);
-            move || search_all(subject, data, parameter, queries)
+impl Searches<'_> {
+    /// Measures settings of the search parameter.
+    pub fn sweep(&self, settings: &[usize], threads: usize) -> Result<Vec<Point>> {
+        let point = |(index, setting): (usize, &usize)| {
+            self.measure(*setting, share(self.queries.rows(), settings.len(), index), threads)
         };
-        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(work(thread))).collect();
-        // The first share is this thread's: one thread measures itself, not its being started.
-        let mut shares = vec![work(0)()];
-        for other in others {
-            shares.push(other.join().unwrap_or_else(|_| Err(Error::internal("a thread of searches died"))));
-        }
-        shares.into_iter().collect::<Result<Vec<Share>>>()
-    })?;
-    let seconds = started.elapsed().as_secs_f64();
-    let found: usize = shares.iter().map(|share| share.found).sum();
-    let mut times: Vec<u64> = shares.into_iter().flat_map(|share| share.times_ns).collect();
-    // With one thread what lies between the searches is not theirs.
-    let seconds = if threads == 1 { times.iter().sum::<u64>() as f64 / 1e9 } else { seconds };
-    times.sort_unstable();
-    let microseconds = |share: f64| percentile(&times, share) as f64 / 1e3;
-    Ok(Point {
-        parameter,
-        recall: found as f64 / (count * data.truth.dim) as f64,
-        qps: count as f64 / seconds,
-        p50_us: microseconds(0.5),
-        p99_us: microseconds(0.99),
-        queries: count,
-    })
-}
-
-fn search_all(subject: &Subject, data: &Data, parameter: usize, queries: impl Iterator<Item = usize>) -> Result<Share> {
-    let mut searcher = subject.searcher()?;
-    let mut share = Share { times_ns: Vec::new(), found: 0 };
-    for query in queries {
-        let started = Instant::now();
-        let hits = searcher.search(data.queries.row(query), data.truth.dim, parameter)?;
-        share.times_ns.push(started.elapsed().as_nanos() as u64);
-        let truth = data.truth.row(query);
-        share.found += hits.iter().filter(|hit| truth.contains(&hit.row)).count();
+        settings.iter().enumerate().map(point).collect()
     }
-    Ok(share)
+
+    /// Searches each query of a range once.
+    pub fn measure(&self, parameter: usize, queries: Range<usize>, threads: usize) -> Result<Point> {
+        let count = queries.len();
+        let started = Instant::now();
+        let shares = std::thread::scope(|scope| {
+            let work = |thread: usize| {
+                let queries = queries.clone().skip(thread).step_by(threads);
+                move || self.search_all(parameter, queries)
+            };
+            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(work(thread))).collect();
+            // The first share is this thread's: one thread measures itself, not its being started.
+            let mut shares = vec![work(0)()];
+            for other in others {
+                shares.push(other.join().unwrap_or_else(|_| Err(Error::internal("a thread of searches died"))));
+            }
+            shares.into_iter().collect::<Result<Vec<Share>>>()
+        })?;
+        let seconds = started.elapsed().as_secs_f64();
+        let found: usize = shares.iter().map(|share| share.found).sum();
+        let mut times: Vec<u64> = shares.into_iter().flat_map(|share| share.times_ns).collect();
+        // With one thread what lies between the searches is not theirs.
+        let seconds = if threads == 1 { times.iter().sum::<u64>() as f64 / 1e9 } else { seconds };
+        times.sort_unstable();
+        let microseconds = |share: f64| percentile(&times, share) as f64 / 1e3;
+        Ok(Point {
+            parameter,
+            recall: found as f64 / (count * self.truth.dim) as f64,
+            qps: count as f64 / seconds,
+            p50_us: microseconds(0.5),
+            p99_us: microseconds(0.99),
+            queries: count,
+        })
+    }
+
+    fn search_all(&self, parameter: usize, queries: impl Iterator<Item = usize>) -> Result<Share> {
+        let mut share = Share { times_ns: Vec::new(), found: 0 };
+        for query in queries {
+            let request = Subject::request(self.queries.row(query), self.truth.dim, parameter, self.filter);
+            let started = Instant::now();
+            let keys = self.subject.search(&request)?;
+            share.times_ns.push(started.elapsed().as_nanos() as u64);
+            let truth = self.truth.row(query);
+            share.found += keys.iter().filter(|key| truth.iter().any(|row| i64::from(*row) == **key)).count();
+        }
+        Ok(share)
+    }
 }
 
 /// Queries per second at a recall, interpolated between the points around it; `None` when it was not reached.

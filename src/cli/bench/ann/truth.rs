@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::vectors::{Table, load_rows};
 use crate::index::flat::scan;
 use crate::index::{Queries, TopK, VectorColumn};
-use crate::types::{Error, Metric, Result};
+use crate::types::{Bitmap, Error, Metric, Result};
 
 /// Queries that a thread takes at once: they share one pass over the rows.
 const BATCH_QUERIES: usize = 64;
@@ -23,10 +23,17 @@ pub(super) fn progress_bar(what: &'static str, length: usize) -> ProgressBar {
     }
 }
 
-/// The `k` nearest rows of each query.
-pub(super) fn compute(metric: Metric, base: &Table<f32>, queries: &Table<f32>, k: usize) -> Result<Table<u32>> {
-    if k > base.rows() {
-        return Err(Error::invalid(format!("--k {k} is more than the {} rows there are", base.rows())));
+/// The `k` nearest rows of each query, of those that may be found.
+pub(super) fn compute(
+    metric: Metric,
+    base: &Table<f32>,
+    queries: &Table<f32>,
+    k: usize,
+    filter: Option<&Bitmap>,
+) -> Result<Table<u32>> {
+    let row_count = filter.map_or(base.rows(), Bitmap::count_ones);
+    if k > row_count {
+        return Err(Error::invalid(format!("--k {k} is more than the {row_count} rows that may be found")));
     }
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let bar = progress_bar("exact neighbours", queries.rows());
@@ -40,7 +47,7 @@ pub(super) fn compute(metric: Metric, base: &Table<f32>, queries: &Table<f32>, k
             let queries = Queries::dense(queries.dim, metric, batch.to_vec());
             let mut tops = vec![TopK::new(k); out.len() / k];
             let column = VectorColumn::of_f32(bytemuck::cast_slice(&base.values), base.dim);
-            scan(&queries, column, 0..base.rows(), None, None, 0, &mut tops);
+            scan(&queries, column, 0..base.rows(), filter, None, 0, &mut tops);
             for (out, top) in out.chunks_mut(k).zip(tops) {
                 out.iter_mut().zip(top.into_sorted()).for_each(|(out, hit)| *out = hit.row);
             }
@@ -77,11 +84,15 @@ mod tests {
     fn threads_find_what_a_plain_search_finds() {
         let base = Table { dim: 1, values: (0..500).map(|row| row as f32).collect() };
         let queries = Table { dim: 1, values: (0..200).map(|query| query as f32 + 0.1).collect() };
-        let truth = compute(Metric::L2, &base, &queries, 2).unwrap();
+        let truth = compute(Metric::L2, &base, &queries, 2, None).unwrap();
         for query in 0..200 {
             assert_eq!(truth.row(query), [query as u32, query as u32 + 1]);
         }
-        assert!(compute(Metric::L2, &base, &queries, 501).is_err());
+        assert!(compute(Metric::L2, &base, &queries, 501, None).is_err());
+        let mut even = Bitmap::zeros(500);
+        (0..500).step_by(2).for_each(|row| even.set(row, true));
+        assert_eq!(compute(Metric::L2, &base, &queries, 1, Some(&even)).unwrap().row(4), [4]);
+        assert!(compute(Metric::L2, &base, &queries, 251, Some(&even)).is_err());
     }
 
     #[test]

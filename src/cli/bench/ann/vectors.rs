@@ -45,6 +45,16 @@ pub(super) fn load_rows(path: &Path) -> Result<Table<u32>> {
     read(path, |elements| elements.rows())
 }
 
+/// Writes rows as .fvecs or .ivecs.
+pub(super) fn store<T: bytemuck::NoUninit>(path: &Path, table: &Table<T>) -> Result<()> {
+    let mut bytes = Vec::with_capacity(size_of_val(&table.values[..]) + 4 * table.rows());
+    for row in table.values.chunks_exact(table.dim) {
+        bytes.extend((table.dim as u32).to_le_bytes());
+        bytes.extend_from_slice(bytemuck::cast_slice(row));
+    }
+    std::fs::write(path, bytes).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
+}
+
 fn read<T: Copy>(path: &Path, convert: fn(Elements<'_>) -> Vec<T>) -> Result<Table<T>> {
     let bytes = contents(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
