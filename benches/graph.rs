@@ -15,6 +15,7 @@ use memmap2::{Advice, MmapMut};
 use shoaldb::index::flat::scan;
 use shoaldb::index::graph::{BuildParameters, Builder, Graph, Scratch, SearchParameters};
 use shoaldb::index::{Queries, TopK, VectorColumn};
+use shoaldb::kernel::VectorRows;
 use shoaldb::types::Metric;
 
 const TOP_K: usize = 10;
@@ -64,7 +65,7 @@ fn main() -> Result<(), Failure> {
     source.copy_from_slice(bytemuck::cast_slice(&base.values));
     drop(base);
     println!("{:>5} {:>8} {:>10} {:>8} {:>8}", "ef", "recall", "QPS", "us", "visited");
-    let source: Option<&[u8]> = (arguments.get("rerank", 1) != 0).then_some(&source);
+    let source = (arguments.get("rerank", 1) != 0).then_some(VectorRows::of_f32(&source, dim));
     for ef in EFS.into_iter().filter(|ef| arguments.get("only", *ef) == *ef) {
         measure(&graph, ef, &queries, source, &truth, arguments.get("repeats", 3))?;
     }
@@ -76,7 +77,7 @@ fn measure(
     graph: &Graph<'_>,
     ef: usize,
     queries: &[f32],
-    source: Option<&[u8]>,
+    source: Option<VectorRows<'_>>,
     truth: &[Vec<u32>],
     repeats: usize,
 ) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use super::graph::{self, Stage};
 use super::hnsw::HnswBuilder;
 use super::ivf::IvfBuilder;
 use super::spec::{BuildSettings, GraphSettings, IndexSpec};
-use crate::kernel::{VectorElement, VectorRows};
+use crate::kernel::VectorRows;
 
 /// A build that knows how many bytes it will write. What the size depends on may be computed already.
 pub trait BuildIndex {
@@ -78,7 +78,7 @@ pub fn builder<'a>(
 /// The quantised graph.
 struct GraphBuild<'a> {
     parameters: graph::BuildParameters,
-    vectors: &'a [f32],
+    rows: VectorRows<'a>,
     image_bytes: usize,
     progress: &'a BuildProgress,
 }
@@ -91,12 +91,6 @@ impl<'a> GraphBuild<'a> {
         threads: usize,
         progress: &'a BuildProgress,
     ) -> Result<GraphBuild<'a>, IndexError> {
-        if rows.element != VectorElement::F32 {
-            return Err(IndexError::Build("the vectors are of another type"));
-        }
-        // Columns of table files lie on 64-byte boundaries.
-        let vectors = bytemuck::try_cast_slice(rows.bytes);
-        let vectors: &[f32] = vectors.map_err(|_| IndexError::Build("the vectors are not aligned"))?;
         let parameters = graph::BuildParameters {
             code_bits: settings.code_bits,
             ef_construction: settings.ef_construction,
@@ -105,9 +99,9 @@ impl<'a> GraphBuild<'a> {
             threads,
             ..graph::BuildParameters::new(spec.metric, spec.dim)
         };
-        let image_bytes = graph::Builder::new(parameters, vectors, &|_| ())?.image_bytes();
+        let image_bytes = graph::Builder::of_rows(parameters, rows, &|_| ())?.image_bytes();
         let image_bytes = image_bytes.ok_or(IndexError::Build("there are too many vectors for one file"))?;
-        Ok(GraphBuild { parameters, vectors, image_bytes, progress })
+        Ok(GraphBuild { parameters, rows, image_bytes, progress })
     }
 }
 
@@ -119,7 +113,7 @@ impl BuildIndex for GraphBuild<'_> {
     fn write(self: Box<Self>, image: &mut [u8]) -> Result<(), IndexError> {
         let rounds = self.parameters.rounds;
         let report = |at: graph::Progress| self.progress.set(graph_rows_done(at, rounds));
-        Ok(graph::Builder::new(self.parameters, self.vectors, &report)?.build(image)?)
+        Ok(graph::Builder::of_rows(self.parameters, self.rows, &report)?.build(image)?)
     }
 }
 

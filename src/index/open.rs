@@ -7,7 +7,7 @@ use super::ivf::{self, Ivf, IvfScratch, IvfSearch};
 use super::queries::{Queries, VectorColumn};
 use super::spec::{IndexKind, SearchSettings};
 use super::{Hit, IndexError, TopK};
-use crate::kernel::{VectorElement, VectorRows};
+use crate::kernel::VectorRows;
 use crate::types::Bitmap;
 
 /// What one query asks of an index.
@@ -151,15 +151,9 @@ fn search_graph(
     scratch: &mut graph::Scratch,
     top: &mut TopK,
 ) -> Result<(), IndexError> {
-    let source = match request.source {
-        Some(rows) if rows.element != VectorElement::F32 => {
-            return Err(IndexError::Mismatch("the vectors are of another type"));
-        }
-        source => source.map(|rows| rows.bytes),
-    };
-    let ef = request.settings.graph_ef(request.k).min(graph.row_count());
-    let parameters =
-        graph::SearchParameters { k: request.k, ef, filter: request.filter, source, file_index: request.file_index };
+    let IndexRequest { k, settings, filter, source, file_index, .. } = *request;
+    let ef = settings.graph_ef(k).min(graph.row_count());
+    let parameters = graph::SearchParameters { k, ef, filter, source, file_index };
     match request.range {
         None => Ok(graph.search(query, parameters, scratch, top)?),
         Some(range) => search_graph_range(graph, query, parameters, range, top),
@@ -188,11 +182,12 @@ fn search_graph_range(
             return Ok(());
         }
     }
-    let queries = Queries::dense(graph.dim(), graph.metric(), query.to_vec());
-    let rows = 0..graph.row_count();
-    let vectors = VectorColumn::of_f32(parameters.source.unwrap_or_default(), graph.dim());
-    let tops = std::slice::from_mut(top);
-    flat::scan(&queries, vectors, rows, parameters.filter, Some(range), parameters.file_index, tops);
+    if let Some(source) = parameters.source {
+        let queries = Queries::dense(graph.dim(), graph.metric(), query.to_vec());
+        let rows = 0..graph.row_count();
+        let (vectors, tops) = (VectorColumn::Dense(source), std::slice::from_mut(top));
+        flat::scan(&queries, vectors, rows, parameters.filter, Some(range), parameters.file_index, tops);
+    }
     Ok(())
 }
 

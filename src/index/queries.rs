@@ -117,7 +117,7 @@ pub enum VectorColumn<'a> {
 impl<'a> VectorColumn<'a> {
     /// A column of `f32`.
     pub fn of_f32(bytes: &'a [u8], dim: usize) -> VectorColumn<'a> {
-        VectorColumn::Dense(VectorRows { bytes, dim, element: VectorElement::F32 })
+        VectorColumn::Dense(VectorRows::of_f32(bytes, dim))
     }
 
     /// The column of a field; `None` when the field holds no vectors of fixed width.

@@ -65,10 +65,7 @@ impl IndexKind {
 
     /// What `AUTOINDEX` stands for.
     fn automatic(data_type: DataType) -> IndexKind {
-        match data_type {
-            DataType::FloatVector => IndexKind::RabitqGraph,
-            _ => IndexKind::Flat,
-        }
+        if vector_element(data_type).is_some() { IndexKind::RabitqGraph } else { IndexKind::Flat }
     }
 
     /// Whether it takes vectors of this type under this name.
@@ -77,10 +74,9 @@ impl IndexKind {
             IndexKind::Flat if name.eq_ignore_ascii_case(AUTOINDEX) => true,
             // One scan has two names.
             IndexKind::Flat => (data_type == DataType::BinaryVector) == name.eq_ignore_ascii_case(BIN_FLAT),
-            IndexKind::IvfFlat | IndexKind::IvfSq8 | IndexKind::Hnsw | IndexKind::HnswSq => {
+            IndexKind::RabitqGraph | IndexKind::IvfFlat | IndexKind::IvfSq8 | IndexKind::Hnsw | IndexKind::HnswSq => {
                 vector_element(data_type).is_some()
             }
-            IndexKind::RabitqGraph => data_type == DataType::FloatVector,
         }
     }
 }
@@ -428,11 +424,18 @@ mod tests {
             (IndexKind::RabitqGraph, Metric::L2, true)
         );
         assert_eq!(spec(&[]).unwrap(), spec(&[("index_type", "RABITQ_GRAPH"), ("metric_type", "COSINE")]).unwrap());
-        let halves = IndexSpec::parse(&field(DataType::Float16Vector), &[]).unwrap();
-        assert_eq!((halves.kind, halves.is_built()), (IndexKind::Flat, false));
+        for dense in [DataType::Float16Vector, DataType::BFloat16Vector, DataType::Int8Vector] {
+            let automatic = IndexSpec::parse(&field(dense), &[]).unwrap();
+            assert_eq!((automatic.kind, automatic.is_built()), (IndexKind::RabitqGraph, true));
+        }
+        let bits = IndexSpec::parse(&field(DataType::BinaryVector), &[]).unwrap();
+        assert_eq!((bits.kind, bits.is_built()), (IndexKind::Flat, false));
         let error =
-            IndexSpec::parse(&field(DataType::Int8Vector), &pairs(&[("index_type", "RABITQ_GRAPH")])).unwrap_err();
-        assert!(error.message.starts_with("data type Int8Vector can't build with this index RABITQ_GRAPH"), "{error}");
+            IndexSpec::parse(&field(DataType::BinaryVector), &pairs(&[("index_type", "RABITQ_GRAPH")])).unwrap_err();
+        assert!(
+            error.message.starts_with("data type BinaryVector can't build with this index RABITQ_GRAPH"),
+            "{error}"
+        );
     }
 
     #[test]

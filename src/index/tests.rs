@@ -131,7 +131,7 @@ fn narrow_vectors_are_searched_as_their_wide_copies() {
     for element in VectorElement::ALL {
         let bytes = narrow(element);
         let rows = VectorRows { bytes: &bytes, dim: DIM, element };
-        for kind in built_kinds().filter(|kind| *kind != IndexKind::RabitqGraph) {
+        for kind in built_kinds() {
             let progress = BuildProgress::default();
             let build = builder(&spec(kind), rows, 2, &progress).unwrap();
             let mut image = vec![0; build.image_bytes()];

@@ -26,6 +26,27 @@ pub struct VectorRows<'a> {
 }
 
 impl<'a> VectorRows<'a> {
+    /// Rows of little-endian `f32`.
+    pub fn of_f32(bytes: &'a [u8], dim: usize) -> VectorRows<'a> {
+        VectorRows { bytes, dim, element: VectorElement::F32 }
+    }
+
+    /// Whether every element is a finite number.
+    pub fn are_finite(&self) -> bool {
+        let halves = |exponent: u16| {
+            self.bytes.as_chunks::<2>().0.iter().all(|half| u16::from_le_bytes(*half) & exponent != exponent)
+        };
+        match self.element {
+            VectorElement::F32 => {
+                const EXPONENT: u32 = 0x7f80_0000;
+                self.bytes.as_chunks::<4>().0.iter().all(|word| u32::from_le_bytes(*word) & EXPONENT != EXPONENT)
+            }
+            VectorElement::F16 => halves(0x7c00),
+            VectorElement::BF16 => halves(0x7f80),
+            VectorElement::I8 => true,
+        }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.bytes.len().checked_div(self.row_bytes()).unwrap_or(0)
@@ -93,7 +114,7 @@ pub struct RowBlock<'a> {
 impl<'a> RowBlock<'a> {
     /// `vectors` holds little-endian `f32`, `dim` per row, at any alignment. `None` when `dim` is 0 or a row is out of bounds.
     pub fn new(vectors: &'a [u8], dim: usize, rows: Rows<'a>) -> Option<RowBlock<'a>> {
-        VectorRows { bytes: vectors, dim, element: VectorElement::F32 }.block(rows)
+        VectorRows::of_f32(vectors, dim).block(rows)
     }
 
     /// What an element is.

@@ -165,7 +165,7 @@ def test_one_type_after_the_other_over_the_same_rows(client, server):
 
 
 @pytest.mark.parametrize("data_type, metric", [(DataType.FLOAT16_VECTOR, "COSINE"), (DataType.BFLOAT16_VECTOR, "L2"), (DataType.INT8_VECTOR, "IP")])
-@pytest.mark.parametrize("index_type", ["HNSW", "IVF_FLAT"])
+@pytest.mark.parametrize("index_type", ["AUTOINDEX", "HNSW", "IVF_FLAT"])
 def test_every_dense_vector_type_has_graphs_and_lists(client, server, data_type, metric, index_type):
     base = make(client, index_type, data_type, metric)
     check_description(client, index_type, metric)

@@ -12,7 +12,7 @@ use super::search::{Candidate, Reach, Scratch};
 use super::space::{Space, lift_row, mix, quantise, write_signs};
 use super::twins::Twins;
 use super::workers::for_each_piece;
-use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS};
+use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, VectorRows};
 use crate::types::Metric;
 
 /// Rows that a thread takes at once.
@@ -90,7 +90,7 @@ pub struct Progress {
 /// Builds one image.
 pub struct Builder<'a> {
     parameters: BuildParameters,
-    rows: &'a [f32],
+    rows: VectorRows<'a>,
     shape: Shape,
     progress: &'a (dyn Fn(Progress) + Sync),
 }
@@ -105,19 +105,31 @@ impl<'a> Builder<'a> {
         vectors: &'a [f32],
         progress: &'a (dyn Fn(Progress) + Sync),
     ) -> Result<Builder<'a>, GraphError> {
+        Builder::of_rows(parameters, VectorRows::of_f32(bytemuck::cast_slice(vectors), parameters.dim), progress)
+    }
+
+    /// As [`Builder::new`], of vectors of any element type.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_rows(
+        parameters: BuildParameters,
+        rows: VectorRows<'a>,
+        progress: &'a (dyn Fn(Progress) + Sync),
+    ) -> Result<Builder<'a>, GraphError> {
         let dim = parameters.dim;
-        if dim == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(dim) {
+        if dim == 0 || rows.dim != dim || rows.is_empty() || !rows.bytes.len().is_multiple_of(rows.row_bytes()) {
             return Err(GraphError::Build("there are no whole vectors"));
         }
-        if vectors.len() / dim >= ROW_COUNT_MAX {
+        if rows.len() >= ROW_COUNT_MAX {
             return Err(GraphError::Build("there are too many vectors for one file"));
         }
-        if !vectors.iter().all(|value| value.is_finite()) {
+        if !rows.are_finite() {
             return Err(GraphError::Build("a vector has an element that is not finite"));
         }
         let mut shape = Shape {
             metric: parameters.metric,
-            row_count: vectors.len() / dim,
+            row_count: rows.len(),
             dim,
             code_dim: 0,
             planes: 1,
@@ -128,7 +140,7 @@ impl<'a> Builder<'a> {
         shape.code_dim = shape.inner_dim().next_multiple_of(CODE_DIM_STEP);
         let code_bits = if parameters.code_bits == 0 { CODE_BITS_MIN } else { parameters.code_bits };
         shape.planes = code_bits.div_ceil(shape.code_dim).clamp(1, CODE_PLANES_MAX);
-        Ok(Builder { parameters, rows: vectors, shape, progress })
+        Ok(Builder { parameters, rows, shape, progress })
     }
 
     /// Bytes of the image.
@@ -136,7 +148,7 @@ impl<'a> Builder<'a> {
         self.shape.image_bytes()
     }
 
-    /// Builds into `image`, which has [`Builder::image_bytes`] bytes.
+    /// Builds into `image`, which has [`Builder::image_bytes`] bytes, whatever they are.
     ///
     /// # Errors
     /// When `image` has another length.
@@ -182,15 +194,18 @@ impl<'a> Builder<'a> {
 
     /// The mean of the rows: codes of differences to it are finer than those of the rows.
     fn place_centre(&mut self, centre: &mut [u8]) {
-        let dim = self.parameters.dim;
+        let mut row = vec![0.0f32; self.parameters.dim];
         if self.shape.metric == Metric::Ip {
-            let norms = self.rows.chunks_exact(dim).map(|row| super::space::dot(row, row));
-            self.shape.squared_norm_max = norms.fold(0.0, f32::max);
+            for index in 0..self.shape.row_count {
+                self.rows.widen(index, &mut row);
+                self.shape.squared_norm_max = self.shape.squared_norm_max.max(super::space::dot(&row, &row));
+            }
         }
         let mut sums = vec![0.0f64; self.shape.inner_dim()];
         let mut lifted = vec![0.0f32; self.shape.inner_dim()];
-        for row in self.rows.chunks_exact(dim) {
-            lift_row(&self.shape, row, &mut lifted);
+        for index in 0..self.shape.row_count {
+            self.rows.widen(index, &mut row);
+            lift_row(&self.shape, &row, &mut lifted);
             sums.iter_mut().zip(&lifted).for_each(|(sum, value)| *sum += f64::from(*value));
         }
         centre.fill(0);
@@ -205,14 +220,15 @@ impl<'a> Builder<'a> {
         let mut rows = vec![Row::default(); self.shape.row_count];
         let mut codes = vec![0i8; self.shape.row_count * code_dim];
         let mut work: Vec<_> = rows.iter_mut().zip(codes.chunks_exact_mut(code_dim)).collect();
-        let place = |rotated: &mut Vec<f32>, first: usize, piece: &mut [(&mut Row, &mut [i8])]| {
+        let place = |state: &mut (Vec<f32>, Vec<f32>), first: usize, piece: &mut [(&mut Row, &mut [i8])]| {
+            let (values, rotated) = state;
             for (index, (row, codes)) in piece.iter_mut().enumerate() {
-                let values = &self.rows[(first + index) * dim..][..dim];
+                self.rows.widen(first + index, values);
                 row.squared_norm = space.place_row(values, rotated);
                 row.scale = quantise(rotated, codes);
             }
         };
-        let make = || vec![0.0f32; code_dim];
+        let make = || (vec![0.0f32; dim], vec![0.0f32; code_dim]);
         for_each_piece(self.parameters.threads, &mut work, PIECE_ROWS, make, place, self.report(Stage::Quantise));
         Vectors { code_dim, planes: self.shape.planes, rows, codes }
     }

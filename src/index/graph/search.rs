@@ -11,7 +11,7 @@ use super::layout::{Block, Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
 use crate::index::{Hit, TopK};
-use crate::kernel::{CodeKernels, Kernels, QueryTable, RowBlock, Rows, TableScale, round_to_words, tabulate};
+use crate::kernel::{CodeKernels, Kernels, QueryTable, Rows, TableScale, VectorRows, round_to_words, tabulate};
 use crate::types::{Bitmap, Metric};
 
 /// Largest element of a 16-bit query of a moderate dimension: 14 bits are far finer than the codes they meet.
@@ -33,9 +33,9 @@ pub struct SearchParameters<'a> {
     pub ef: usize,
     /// Rows that may be hits, one bit per row of the graph; `None` for all. Others are only passed through.
     pub filter: Option<&'a Bitmap>,
-    /// The vector column the graph was built from (little-endian `f32`, 4-byte aligned): with it distances are exact, to the
-    /// bit those of a flat scan for L2 and IP; without, they are those of 8-bit codes.
-    pub source: Option<&'a [u8]>,
+    /// The vector column the graph was built from: with it distances are exact, to the bit those of a flat scan for L2 and IP;
+    /// without, they are those of 8-bit codes.
+    pub source: Option<VectorRows<'a>>,
     /// Goes into the hits.
     pub file_index: u32,
 }
@@ -239,7 +239,7 @@ impl Graph<'_> {
         &self,
         query: &[f32],
         filter: Option<&Bitmap>,
-        source: Option<&[u8]>,
+        source: Option<VectorRows<'_>>,
     ) -> Result<(), GraphError> {
         if query.len() != self.shape.dim {
             return Err(GraphError::Mismatch("the query has another dimension"));
@@ -247,7 +247,7 @@ impl Graph<'_> {
         if filter.is_some_and(|filter| filter.row_count() != self.shape.row_count) {
             return Err(GraphError::Mismatch("the filter has another row count"));
         }
-        if source.is_some_and(|source| source.len() / (self.shape.dim * 4) < self.shape.row_count) {
+        if source.is_some_and(|source| source.dim != self.shape.dim || source.len() < self.shape.row_count) {
             return Err(GraphError::Mismatch("the vector column has fewer rows"));
         }
         Ok(())
@@ -330,7 +330,7 @@ impl Graph<'_> {
     pub(super) fn offer(
         &self,
         query: &[f32],
-        source: Option<&[u8]>,
+        source: Option<VectorRows<'_>>,
         nearest: &[Candidate],
         file_index: u32,
         scratch: &mut Scratch,
@@ -347,7 +347,7 @@ impl Graph<'_> {
         let Scratch { rows, scores, norms, .. } = scratch;
         rows.clear();
         rows.extend(nearest.iter().map(|found| found.id));
-        let Some(block) = RowBlock::new(source, self.shape.dim, Rows::Listed(rows)) else { return };
+        let Some(block) = source.block(Rows::Listed(rows)) else { return };
         for index in 0..block.len() {
             CodeKernels::get().prefetch(block.row_bytes(index));
         }

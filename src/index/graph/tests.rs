@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::index::flat::scan;
 use crate::index::{Hit, Queries, TopK, VectorColumn};
+use crate::kernel::VectorRows;
 use crate::types::{Bitmap, Metric};
 
 const DIM: usize = 40;
@@ -41,6 +42,7 @@ fn exact(metric: Metric, dim: usize, values: &[f32], query: &[f32], filter: Opti
 
 fn found(graph: &Graph<'_>, query: &[f32], ef: usize, filter: Option<&Bitmap>, source: Option<&[u8]>) -> Vec<Hit> {
     let mut top = TopK::new(10);
+    let source = source.map(|bytes| VectorRows::of_f32(bytes, graph.dim()));
     let parameters = SearchParameters { k: 10, ef, filter, source, file_index: 0 };
     graph.search(query, parameters, &mut Scratch::new(), &mut top).unwrap();
     top.into_sorted()
@@ -148,6 +150,7 @@ fn a_search_that_does_not_fit_is_refused() {
     let image = image(BuildParameters::new(Metric::L2, 8), &values);
     let graph = Graph::open(&image).unwrap();
     let search = |query: &[f32], filter: Option<&Bitmap>, source: Option<&[u8]>| {
+        let source = source.map(|bytes| VectorRows::of_f32(bytes, 8));
         let parameters = SearchParameters { k: 1, ef: 1, filter, source, file_index: 0 };
         graph.search(query, parameters, &mut Scratch::new(), &mut TopK::new(1))
     };
@@ -236,7 +239,7 @@ fn an_iteration_hands_out_every_row_once_and_nearly_in_order() {
     let graph = Graph::open(&image).unwrap();
     let query = &vectors(1, DIM, 2)[..];
     for filter in [None, Some(one_in(3, ROWS)), Some(one_in(300, ROWS))] {
-        let source = Some(bytes_of(&values));
+        let source = Some(VectorRows::of_f32(bytes_of(&values), DIM));
         let parameters = SearchParameters { k: 10, ef: 100, filter: filter.as_ref(), source, file_index: 0 };
         let mut rows = graph.iterate(query, parameters).unwrap();
         let mut first = rows.next_nearest(10);
@@ -285,7 +288,7 @@ fn search_in_every_way(bytes: &[u8]) -> bool {
     let rows = graph.row_count();
     let column = vec![1u8; rows * graph.dim() * 4];
     for filter in [None, Some(one_in(2, rows))] {
-        for source in [None, Some(&column[..])] {
+        for source in [None, Some(VectorRows::of_f32(&column, graph.dim()))] {
             let parameters = SearchParameters { k: 5, ef: 20, filter: filter.as_ref(), source, file_index: 0 };
             let mut top = TopK::new(5);
             graph.search(&query, parameters, &mut Scratch::new(), &mut top).unwrap();
