@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::Rows;
 use super::condition::{ArrayCondition, Condition};
 use super::json;
-use super::kernels::{bits_at, narrow, narrow_any, narrow_pairs, narrow_rows, narrow_valid};
+use super::kernels::{narrow, narrow_any, narrow_bits, narrow_pairs, narrow_rows, narrow_valid};
 use super::known::{self, Fixed};
 use super::planner::Checked;
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
@@ -42,13 +42,18 @@ pub(super) fn evaluate(checked: &Checked, rows: &dyn Rows) -> Bitmap {
         Fixed::Always => return Bitmap::ones(row_count),
         Fixed::Open => {}
     }
-    let mut bitmap = Bitmap::ones(row_count);
-    for (index, mask) in bitmap.words_mut().chunks_mut(BLOCK_WORDS).enumerate() {
-        let start = index * BLOCK_WORDS * 64;
-        let block = Block { start, end: row_count.min(start + mask.len() * 64) };
-        evaluator.narrow(checked.root, block, mask);
+    // Candidates are filled in a block at a time: the first predicate then finds them in the first-level cache.
+    let mut words = Vec::with_capacity(row_count.div_ceil(64));
+    for start in (0..row_count).step_by(BLOCK_WORDS * 64) {
+        let block = Block { start, end: row_count.min(start + BLOCK_WORDS * 64) };
+        let first = words.len();
+        words.resize(block.end.div_ceil(64), u64::MAX);
+        if let Some(last) = words.last_mut().filter(|_| !block.end.is_multiple_of(64)) {
+            *last >>= 64 - block.end % 64;
+        }
+        evaluator.narrow(checked.root, block, &mut words[first..]);
     }
-    bitmap
+    Bitmap::from_words(words, row_count)
 }
 
 /// Rows `start..end`.
@@ -338,10 +343,7 @@ fn narrow_scalar(test: &Condition, view: ColumnView<'_>, block: Block, mask: &mu
     match view.values {
         Values::BoolBits { bits, offset } => {
             let (if_true, if_false) = (negation(test.bool(true)), negation(test.bool(false)));
-            for (index, word) in mask.iter_mut().enumerate() {
-                let values = bits_at(bits, offset + block.start + index * 64);
-                *word &= (values & if_true | !values & if_false) ^ negate;
-            }
+            narrow_bits(bits, offset + block.start, mask, |word| (word & if_true | !word & if_false) ^ negate);
         }
         Values::BoolBytes(values) => narrow(&values[rows], mask, negate, |value| test.bool(value != 0)),
         Values::Int8(values) => narrow_ints(&values[rows], test, mask, negate),

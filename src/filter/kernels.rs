@@ -60,20 +60,31 @@ pub(super) fn narrow_valid(validity: Validity<'_>, start: usize, mask: &mut [u64
     match validity {
         Validity::All => mask.iter_mut().for_each(|word| *word &= !negate),
         Validity::None => mask.iter_mut().for_each(|word| *word &= negate),
-        Validity::Bits { bits, offset } => {
-            for (index, word) in mask.iter_mut().enumerate() {
-                *word &= bits_at(bits, offset + start + index * 64) ^ negate;
-            }
-        }
+        Validity::Bits { bits, offset } => narrow_bits(bits, offset + start, mask, |word| word ^ negate),
         Validity::Bytes(bytes) => {
             narrow(bytes.get(start..).unwrap_or_default(), mask, negate, |byte| byte != 0);
         }
     }
 }
 
+/// Keeps the bits of rows that `keep` leaves of the same rows' bits; row 0 of the mask is bit `first`.
+#[inline]
+pub(super) fn narrow_bits(bits: &[u8], first: usize, mask: &mut [u64], keep: impl Fn(u64) -> u64) {
+    // Words that begin with a byte, as those of files do, are taken as they lie.
+    let (words, _) = bits.get(first / 8..).unwrap_or_default().as_chunks::<8>();
+    let whole = if first.is_multiple_of(8) { words.len().min(mask.len()) } else { 0 };
+    let (head, rest) = mask.split_at_mut(whole);
+    for (word, bits) in head.iter_mut().zip(words) {
+        *word &= keep(u64::from_le_bytes(*bits));
+    }
+    for (index, word) in rest.iter_mut().enumerate() {
+        *word &= keep(bits_at(bits, first + (whole + index) * 64));
+    }
+}
+
 /// 64 bits from any bit on; 0 past the end.
 #[inline]
-pub(super) fn bits_at(bits: &[u8], first: usize) -> u64 {
+fn bits_at(bits: &[u8], first: usize) -> u64 {
     let bytes = bits.get(first / 8..).unwrap_or_default();
     let shift = first % 8;
     let low = match bytes.first_chunk::<8>() {

@@ -187,12 +187,59 @@ fn float_bits(value: f64) -> i64 {
 pub(super) struct TextSet {
     /// Ascending, each once.
     members: Box<[Box<str>]>,
-    /// The high half of a member's hash and its place + 1, 0 = free.
-    slots: Box<[(u32, u32)]>,
-    mask: u64,
+    /// Open addressing with linear probing, at most half full.
+    slots: Box<[TextSlot]>,
     seed: u64,
-    /// Bit `length % 64` is set when a member has such a length: most rows stop here.
-    lengths: u64,
+    /// The shortest and the longest member's length in bytes; ordered the other way when there is none.
+    lengths: (u32, u32),
+    filter: EndFilter,
+}
+
+/// A member's ends and its place + 1, 0 = free: strings of up to 16 bytes are found without being looked at.
+#[derive(Clone, Copy, Debug)]
+struct TextSlot {
+    first: u64,
+    last: u64,
+    length: u32,
+    place: u32,
+}
+
+/// Eight bytes at each end of a string, little-endian, and its length: of 16 bytes or less it says everything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct TextEnds {
+    /// All of a shorter string, zeros behind it.
+    first: u64,
+    /// 0 of a shorter string.
+    last: u64,
+    length: usize,
+}
+
+/// Says no to most strings by their ends, without a branch.
+#[derive(Clone, Debug)]
+struct EndFilter {
+    /// Sixteen bits per member; the bit of every member's ends is set.
+    bits: Box<[u64]>,
+    /// Random and odd: nobody can choose strings that all share a bit with a member.
+    factors: [u64; 2],
+}
+
+impl TextEnds {
+    /// Of the eight bytes from a string's start on and those before its end; what lies outside of it does not matter.
+    #[inline]
+    pub(super) fn new(first: u64, last: u64, length: usize) -> TextEnds {
+        // The first bytes of a number that was read little-endian are its low ones.
+        const FIRST_BYTES: [u64; 9] =
+            [0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff, 0xff_ffff_ffff, 0xffff_ffff_ffff, u64::MAX >> 8, u64::MAX];
+        TextEnds { first: first & FIRST_BYTES[length.min(8)], last: if length < 8 { 0 } else { last }, length }
+    }
+
+    fn of(text: &[u8]) -> TextEnds {
+        if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+            return TextEnds { first: u64::from_le_bytes(*first), last: u64::from_le_bytes(*last), length: text.len() };
+        }
+        let first = text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        TextEnds { first, last: 0, length: text.len() }
+    }
 }
 
 impl TextSet {
@@ -200,20 +247,28 @@ impl TextSet {
     pub(super) fn new(mut members: Vec<Box<str>>) -> TextSet {
         members.sort_unstable();
         members.dedup();
-        let mask = (members.len() * 2 + 1).next_power_of_two() as u64 - 1;
-        let seed = RandomState::new().hash_one(members.len());
-        let mut slots = vec![(0, 0); mask as usize + 1];
-        let mut lengths = 0;
-        for (place, member) in members.iter().enumerate() {
-            lengths |= 1 << (member.len() % 64);
-            let hash = text_hash(member.as_bytes(), seed);
-            let mut slot = hash & mask;
-            while slots[slot as usize].1 != 0 {
-                slot = (slot + 1) & mask;
+        let free = TextSlot { first: 0, last: 0, length: 0, place: 0 };
+        let slots = vec![free; (members.len() * 2 + 1).next_power_of_two()];
+        let mut set = TextSet {
+            slots: slots.into(),
+            seed: RandomState::new().hash_one(members.len()),
+            lengths: (u32::MAX, 0),
+            filter: EndFilter::new(members.len()),
+            members: members.into(),
+        };
+        for (place, member) in set.members.iter().enumerate() {
+            let ends = TextEnds::of(member.as_bytes());
+            let length = ends.length as u32;
+            set.lengths = (length.min(set.lengths.0), length.max(set.lengths.1));
+            let (word, bit) = set.filter.bit(ends);
+            set.filter.bits[word] |= 1 << bit;
+            let mut slot = text_hash(ends, member.as_bytes(), set.seed) as usize & (set.slots.len() - 1);
+            while set.slots[slot].place != 0 {
+                slot = (slot + 1) & (set.slots.len() - 1);
             }
-            slots[slot as usize] = ((hash >> 32) as u32, place as u32 + 1);
+            set.slots[slot] = TextSlot { first: ends.first, last: ends.last, length, place: place as u32 + 1 };
         }
-        TextSet { members: members.into(), slots: slots.into(), mask, seed, lengths }
+        set
     }
 
     /// Ascending, each once.
@@ -221,48 +276,74 @@ impl TextSet {
         &self.members
     }
 
+    /// The shortest and the longest member's length in bytes; ordered the other way when there is none.
+    pub(super) fn lengths(&self) -> (u32, u32) {
+        self.lengths
+    }
+
+    /// `false` only of strings that are no members.
+    #[inline]
+    pub(super) fn may_contain(&self, ends: TextEnds) -> bool {
+        let (word, bit) = self.filter.bit(ends);
+        self.filter.bits[word] >> bit & 1 == 1
+    }
+
     /// Whether the value is a member.
     #[inline]
     pub(super) fn contains(&self, value: &[u8]) -> bool {
-        if self.lengths >> (value.len() % 64) & 1 == 0 {
+        if value.len() < self.lengths.0 as usize || value.len() > self.lengths.1 as usize {
             return false;
         }
-        let hash = text_hash(value, self.seed);
-        let tag = (hash >> 32) as u32;
-        let mut slot = hash & self.mask;
+        let ends = TextEnds::of(value);
+        let mut slot = text_hash(ends, value, self.seed) as usize & (self.slots.len() - 1);
         loop {
-            match self.slots[slot as usize] {
-                (_, 0) => return false,
-                (other, place) if other == tag && self.members[place as usize - 1].as_bytes() == value => return true,
-                _ => slot = (slot + 1) & self.mask,
+            let found = &self.slots[slot];
+            if found.place == 0 {
+                return false;
             }
+            let is_alike =
+                (found.first == ends.first) & (found.last == ends.last) & (found.length as usize == ends.length);
+            if is_alike && (ends.length <= 16 || self.members[found.place as usize - 1].as_bytes() == value) {
+                return true;
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
         }
     }
 }
 
-/// A seeded multiply-and-fold hash, 8 bytes at a step.
+impl EndFilter {
+    fn new(member_count: usize) -> EndFilter {
+        let random = RandomState::new();
+        // 4,096 bits are no burden to the first-level cache, and 16 per member say no to 15 of 16 others.
+        let bits = vec![0; (member_count / 4).next_power_of_two().max(64)].into();
+        EndFilter { bits, factors: [random.hash_one(0) | 1, random.hash_one(1) | 1] }
+    }
+
+    #[inline]
+    fn bit(&self, ends: TextEnds) -> (usize, u32) {
+        let hash = ends.first.wrapping_mul(self.factors[0]).wrapping_add(ends.last.wrapping_mul(self.factors[1]));
+        // The high bits of a product depend on all bits of its factors.
+        ((hash >> 32) as usize & (self.bits.len() - 1), (hash >> 58) as u32)
+    }
+}
+
+/// A seeded multiply-and-fold hash, 8 bytes at a step. The ends of a long string overlap what lies between them: its last
+/// bytes one by one would cost more than the hash.
 #[inline]
-fn text_hash(bytes: &[u8], seed: u64) -> u64 {
-    let fold = |hash: u64, word: u64| {
-        let product = u128::from(hash ^ word) * u128::from(seed | 0x9E37_79B9_0000_0001);
+fn text_hash(ends: TextEnds, text: &[u8], seed: u64) -> u64 {
+    let fold = |left: u64, right: u64| {
+        let product = u128::from(left) * u128::from(right);
         (product >> 64) as u64 ^ product as u64
     };
-    let mut hash = seed ^ bytes.len() as u64;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        hash = fold(hash, u64::from_le_bytes(*word));
+    let mut hash = fold(ends.first ^ seed, ends.last ^ seed.rotate_left(32) ^ ends.length as u64);
+    if ends.length > 16 {
+        let before_last = &text[..ends.length - 8];
+        let last = before_last.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
+        let (words, _) = before_last[8..].as_chunks::<8>();
+        let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
+        hash = words.fold(hash, |hash, word| fold(hash ^ word, seed | 0x9E37_79B9_0000_0001));
     }
-    // The last bytes overlap those before them: copying so few of them one by one would cost more than the hash.
-    let last = match (bytes.last_chunk::<8>(), rest.first_chunk::<4>(), rest.last_chunk::<4>(), rest) {
-        (Some(last), ..) => u64::from_le_bytes(*last),
-        (None, Some(first), Some(last), _) => {
-            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
-        }
-        (.., [first, .., last]) => u64::from(*first) | u64::from(rest[rest.len() / 2]) << 8 | u64::from(*last) << 16,
-        (.., [only]) => u64::from(*only),
-        _ => 0,
-    };
-    fold(hash, last)
+    hash
 }
 
 #[cfg(test)]
@@ -291,6 +372,31 @@ mod tests {
         assert!(members.iter().all(|member| set.contains(member.as_bytes())));
         assert!(!set.contains(b"key-01000") && !set.contains(b"") && !set.contains(b"key-0001"));
         assert!(!TextSet::new(Vec::new()).contains(b""));
+    }
+
+    #[test]
+    fn text_sets_tell_strings_apart_that_differ_in_one_byte() {
+        for length in 0..40usize {
+            let text = "m".repeat(length);
+            let set = TextSet::new(vec![text.clone().into(), "n".repeat(60).into()]);
+            assert!(set.contains(text.as_bytes()) && set.may_contain(TextEnds::of(text.as_bytes())));
+            for place in 0..length {
+                let mut other = text.clone().into_bytes();
+                other[place] = b'\0';
+                assert!(!set.contains(&other), "{length} bytes, other at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_string_do_not_depend_on_what_lies_around_it() {
+        let bytes = b"________around it________";
+        for length in 0..10 {
+            let text = &bytes[8..8 + length];
+            let first = u64::from_le_bytes(*bytes[8..].first_chunk().unwrap());
+            let last = u64::from_le_bytes(*bytes[..8 + length].last_chunk().unwrap());
+            assert_eq!(TextEnds::new(first, last, length), TextEnds::of(text));
+        }
     }
 
     #[test]

@@ -1,16 +1,29 @@
-//! Tests of strings, 64 rows at a time: the first (or last) 16 bytes of a row as one number decide nearly every row without
-//! a call or a branch that depends on the data.
+//! Tests of strings, 64 rows at a time: their lengths, then 16 bytes of each as numbers, decide nearly every row without a
+//! call or a branch that depends on the data.
 
 use std::ops::{Bound, Range};
 
 use super::condition::Condition;
 use super::kernels::pack;
 use super::pattern::Pattern;
+use super::sets::{TextEnds, TextSet};
 
 /// Bytes that are held against a constant at once.
 const HEAD_BYTES: usize = 16;
 /// Words with fewer candidates are asked row by row.
 const DENSE_MIN: u32 = 12;
+/// The longest row a column can hold: its offsets have no sign to lose.
+const LENGTH_MAX: u32 = i32::MAX as u32;
+/// The first so many bytes of a number that was read from big-endian bytes.
+const FIRST_BYTES: [u128; HEAD_BYTES + 1] = {
+    let mut masks = [0; HEAD_BYTES + 1];
+    let mut count = 1;
+    while count <= HEAD_BYTES {
+        masks[count] = u128::MAX << (8 * (HEAD_BYTES - count));
+        count += 1;
+    }
+    masks
+};
 
 /// The text column of a file.
 #[derive(Clone, Copy)]
@@ -19,26 +32,76 @@ pub(super) struct Texts<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// A constant.
+/// What a look at a few bytes of a row says.
+#[derive(Clone, Copy)]
+struct Verdict {
+    passes: bool,
+    /// The whole row has to be looked at.
+    is_open: bool,
+}
+
+/// What rows are asked.
+struct Question<Fast, Slow> {
+    /// Rows of other lengths, in bytes, do not pass.
+    lengths: (u32, u32),
+    /// Bytes in front of a row's end that `fast` may read.
+    before: usize,
+    /// Asked of a row's start and end, which has [`HEAD_BYTES`] behind its start.
+    fast: Fast,
+    /// Asked of rows that `fast` left open or was not asked of.
+    slow: Slow,
+}
+
+/// Bytes that rows begin or end with.
 struct Constant<'a> {
     text: &'a [u8],
+    /// As much of it as is held against a row at once.
     head: u128,
+    /// Which bytes of a row count.
+    mask: u128,
 }
 
 impl<'a> Constant<'a> {
-    fn new(text: &'a [u8]) -> Constant<'a> {
-        let mut padded = [0; HEAD_BYTES];
+    /// Of the first bytes of rows.
+    fn first(text: &'a [u8]) -> Constant<'a> {
         let count = text.len().min(HEAD_BYTES);
-        padded[..count].copy_from_slice(&text[..count]);
-        Constant { text, head: u128::from_be_bytes(padded) }
+        Constant { text, head: padded(text), mask: FIRST_BYTES[count] }
+    }
+
+    /// Of the last bytes.
+    fn last(text: &'a [u8]) -> Constant<'a> {
+        let count = text.len().min(HEAD_BYTES);
+        let shift = 8 * (HEAD_BYTES - count) as u32;
+        let head = padded(&text[text.len() - count..]).checked_shr(shift).unwrap_or(0);
+        Constant { text, head, mask: u128::MAX.checked_shr(shift).unwrap_or(0) }
+    }
+
+    /// Of rows that end (or begin) so; longer constants than a head need a second look.
+    #[inline]
+    fn holds(&self, bytes: u128) -> Verdict {
+        let is_same = (bytes ^ self.head) & self.mask == 0;
+        let is_long = self.text.len() > HEAD_BYTES;
+        Verdict { passes: is_same & !is_long, is_open: is_same & is_long }
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.text.len()).unwrap_or(u32::MAX)
     }
 }
 
-/// Whether a range has this end, and its head.
-fn end_of(bound: &Bound<Box<str>>) -> (bool, u128) {
+/// The first bytes of a text, zeros behind a shorter one.
+fn padded(text: &[u8]) -> u128 {
+    let mut padded = [0; HEAD_BYTES];
+    let count = text.len().min(HEAD_BYTES);
+    padded[..count].copy_from_slice(&text[..count]);
+    u128::from_be_bytes(padded)
+}
+
+/// The head of a range's end, when there is one.
+fn end_of(bound: &Bound<Box<str>>) -> Option<u128> {
     match bound {
-        Bound::Included(text) | Bound::Excluded(text) => (true, Constant::new(text.as_bytes()).head),
-        Bound::Unbounded => (false, 0),
+        Bound::Included(text) | Bound::Excluded(text) => Some(padded(text.as_bytes())),
+        Bound::Unbounded => None,
     }
 }
 
@@ -51,115 +114,188 @@ pub(super) fn narrow_texts(
     negate: u64,
 ) -> bool {
     match test {
-        Condition::TextEqual(text) => {
-            let constant = Constant::new(text.as_bytes());
-            let is_equal = |start: usize, end: usize| {
-                (end - start == constant.text.len()) & (texts.head(start, end) == constant.head)
-                    && (end - start <= HEAD_BYTES || texts.row(start, end) == constant.text)
+        Condition::TextEqual(text) => texts.narrow_equal(text.as_bytes(), rows, mask, negate),
+        Condition::Pattern(Pattern::Equal(text)) => texts.narrow_equal(text, rows, mask, negate),
+        Condition::Pattern(Pattern::Prefix(prefix)) => {
+            let constant = Constant::first(prefix);
+            let question = Question {
+                lengths: (constant.length(), LENGTH_MAX),
+                before: 0,
+                fast: |start, _| constant.holds(texts.head(start)),
+                slow: |row: &[u8]| row.starts_with(prefix),
             };
-            texts.narrow(rows, mask, negate, 0, is_equal, |row| row == text.as_bytes());
+            texts.narrow(rows, mask, negate, question);
+        }
+        Condition::Pattern(Pattern::Suffix(suffix)) => {
+            let constant = Constant::last(suffix);
+            let question = Question {
+                lengths: (constant.length(), LENGTH_MAX),
+                before: HEAD_BYTES,
+                fast: |_, end: usize| constant.holds(texts.head(end.wrapping_sub(HEAD_BYTES))),
+                slow: |row: &[u8]| row.ends_with(suffix),
+            };
+            texts.narrow(rows, mask, negate, question);
         }
         Condition::TextRange { low, high } => {
-            let (has_low, low) = end_of(low);
-            let (has_high, high) = end_of(high);
-            let is_inside = |start: usize, end: usize| {
-                let head = texts.head(start, end);
-                // Only a row that begins as an end does needs more than its head: one rare branch instead of a common one.
-                if (has_low & (head == low)) | (has_high & (head == high)) {
-                    return test.text(texts.row(start, end));
-                }
-                (!has_low | (head > low)) & (!has_high | (head < high))
-            };
-            texts.narrow(rows, mask, negate, 0, is_inside, |row| test.text(row));
+            // Only a row that begins as an end does needs more than its head.
+            let slow = |row: &[u8]| test.text(row);
+            match (end_of(low), end_of(high)) {
+                (None, None) => return false,
+                (Some(low), None) => texts.narrow_heads(rows, mask, negate, slow, |head| Verdict {
+                    passes: head > low,
+                    is_open: head == low,
+                }),
+                (None, Some(high)) => texts.narrow_heads(rows, mask, negate, slow, |head| Verdict {
+                    passes: head < high,
+                    is_open: head == high,
+                }),
+                (Some(low), Some(high)) => texts.narrow_heads(rows, mask, negate, slow, |head| Verdict {
+                    passes: (head > low) & (head < high),
+                    is_open: (head == low) | (head == high),
+                }),
+            }
         }
-        Condition::Pattern(Pattern::Prefix(prefix)) if (1..=HEAD_BYTES).contains(&prefix.len()) => {
-            let constant = Constant::new(prefix);
-            let shift = 8 * (HEAD_BYTES - prefix.len()) as u32;
-            let begins = |start: usize, end: usize| {
-                (end - start >= constant.text.len()) & ((texts.head(start, end) ^ constant.head) >> shift == 0)
-            };
-            texts.narrow(rows, mask, negate, 0, begins, |row| row.starts_with(prefix));
-        }
-        Condition::Pattern(Pattern::Suffix(suffix)) if (1..=HEAD_BYTES).contains(&suffix.len()) => {
-            let shift = 8 * (HEAD_BYTES - suffix.len()) as u32;
-            let wanted = Constant::new(suffix).head;
-            let ends = |start: usize, end: usize| (end - start >= suffix.len()) & (texts.tail(end) << shift == wanted);
-            texts.narrow(rows, mask, negate, HEAD_BYTES, ends, |row| row.ends_with(suffix));
-        }
+        Condition::TextIn(set) => texts.narrow_members(set, rows, mask, negate),
         _ => return false,
     }
     true
 }
 
 impl<'a> Texts<'a> {
+    fn narrow_equal(&self, text: &[u8], rows: Range<usize>, mask: &mut [u64], negate: u64) {
+        let constant = Constant::first(text);
+        let question = Question {
+            lengths: (constant.length(), constant.length()),
+            before: 0,
+            fast: |start, _| constant.holds(self.head(start)),
+            slow: |row: &[u8]| row == text,
+        };
+        self.narrow(rows, mask, negate, question);
+    }
+
+    /// `verdict` is asked of a row's first bytes, zeros behind a shorter one.
+    #[inline]
+    fn narrow_heads(
+        &self,
+        rows: Range<usize>,
+        mask: &mut [u64],
+        negate: u64,
+        slow: impl Fn(&[u8]) -> bool,
+        verdict: impl Fn(u128) -> Verdict,
+    ) {
+        let fast =
+            |start: usize, end: usize| verdict(self.head(start) & FIRST_BYTES[end.wrapping_sub(start).min(HEAD_BYTES)]);
+        self.narrow(rows, mask, negate, Question { lengths: (0, LENGTH_MAX), before: 0, fast, slow });
+    }
+
+    fn narrow_members(&self, set: &TextSet, rows: Range<usize>, mask: &mut [u64], negate: u64) {
+        let fast = |start: usize, end: usize| {
+            let ends = TextEnds::new(self.word(start), self.word(end.wrapping_sub(8)), end.wrapping_sub(start));
+            Verdict { passes: false, is_open: set.may_contain(ends) }
+        };
+        let question = Question { lengths: set.lengths(), before: 0, fast, slow: |row: &[u8]| set.contains(row) };
+        self.narrow(rows, mask, negate, question);
+    }
+
     #[inline]
     fn row(&self, start: usize, end: usize) -> &'a [u8] {
         self.bytes.get(start..end).unwrap_or_default()
     }
 
-    /// The first bytes of a row, zeros behind a shorter one.
+    /// The bytes from a place on.
     #[inline]
-    fn head(&self, start: usize, end: usize) -> u128 {
-        let bytes = self.bytes.get(start..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
-        let behind = u128::MAX.checked_shr(8 * (end - start) as u32).unwrap_or(0);
-        u128::from_be_bytes(bytes) & !behind
-    }
-
-    /// The last bytes before an end.
-    #[inline]
-    fn tail(&self, end: usize) -> u128 {
-        let bytes = self.bytes.get(..end).and_then(|rest| rest.last_chunk()).copied().unwrap_or_default();
+    fn head(&self, at: usize) -> u128 {
+        let bytes = self.bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
         u128::from_be_bytes(bytes)
     }
 
-    /// `fast` is asked of rows that have at least `before` bytes in front of their end and 16 behind their start, `slow` of the
-    /// others and of those whose offsets are damaged.
+    /// Eight bytes from a place on.
     #[inline]
-    fn narrow(
-        &self,
-        rows: Range<usize>,
-        mask: &mut [u64],
-        negate: u64,
-        before: usize,
-        fast: impl Fn(usize, usize) -> bool,
-        slow: impl Fn(&[u8]) -> bool,
-    ) {
+    fn word(&self, at: usize) -> u64 {
+        let bytes = self.bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+        u64::from_le_bytes(bytes)
+    }
+
+    #[inline]
+    fn narrow<Fast, Slow>(&self, rows: Range<usize>, mask: &mut [u64], negate: u64, question: Question<Fast, Slow>)
+    where
+        Fast: Fn(usize, usize) -> Verdict,
+        Slow: Fn(&[u8]) -> bool,
+    {
         for (index, word) in mask.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
             let first = rows.start + index * 64;
             let Some(offsets) = self.offsets.get(first..=rows.end.min(first + 64)) else {
                 *word = 0;
                 continue;
             };
-            if word.count_ones() >= DENSE_MIN && self.is_plain(offsets, before) {
-                let mut passes = [0u8; 64];
-                for (pass, ends) in passes.iter_mut().zip(offsets.windows(2)) {
-                    *pass = u8::from(fast(ends[0] as usize, ends[1] as usize));
+            let open = *word & with_length(offsets, question.lengths);
+            let passes = match offsets.first_chunk::<65>() {
+                Some(offsets) if open.count_ones() >= DENSE_MIN && self.has_room(offsets, question.before) => {
+                    let (passes, left) = look(offsets, &question.fast);
+                    passes & open | self.ask(offsets, left & open, &question.slow)
                 }
-                *word &= pack(&passes) ^ negate;
-                continue;
-            }
-            let mut rest = *word;
-            let mut passes = 0;
-            while rest != 0 {
-                let bit = rest.trailing_zeros();
-                let ends = offsets.get(bit as usize..bit as usize + 2).unwrap_or(&[0, 0]);
-                passes |= u64::from(slow(self.row(ends[0] as usize, ends[1] as usize))) << bit;
-                rest &= rest - 1;
-            }
+                _ => self.ask(offsets, open, &question.slow),
+            };
             *word &= passes ^ negate;
         }
     }
 
-    /// Whether offsets ascend within the text, with room for loads of 16 bytes.
+    /// Which of these rows pass, each looked at as a whole.
     #[inline]
-    fn is_plain(&self, offsets: &[i32], before: usize) -> bool {
-        let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
-        let ascend = offsets.windows(2).fold(true, |ascend, pair| ascend & (pair[0] <= pair[1]));
-        let is_inside = |last: usize| last + HEAD_BYTES <= self.bytes.len();
-        ascend
-            && usize::try_from(first).is_ok_and(|first| first >= before)
-            && usize::try_from(last).is_ok_and(is_inside)
+    fn ask(&self, offsets: &[i32], mut open: u64, slow: &impl Fn(&[u8]) -> bool) -> u64 {
+        let mut passes = 0;
+        while open != 0 {
+            let bit = open.trailing_zeros();
+            let ends = offsets.get(bit as usize..bit as usize + 2).unwrap_or(&[0, 0]);
+            passes |= u64::from(slow(self.row(ends[0] as usize, ends[1] as usize))) << bit;
+            open &= open - 1;
+        }
+        passes
     }
+
+    /// Whether so many bytes lie before the first row's end, and [`HEAD_BYTES`] behind the last one. Of damaged rows between
+    /// them nothing is known but that a read beyond the text gives zeros.
+    #[inline]
+    fn has_room(&self, offsets: &[i32; 65], before: usize) -> bool {
+        let [first, .., last] = *offsets;
+        let is_inside = |last: usize| last + HEAD_BYTES <= self.bytes.len();
+        usize::try_from(first).is_ok_and(|first| first >= before) && usize::try_from(last).is_ok_and(is_inside)
+    }
+}
+
+/// Which of 64 rows pass, and of which that is not decided.
+#[inline]
+fn look(offsets: &[i32; 65], fast: &impl Fn(usize, usize) -> Verdict) -> (u64, u64) {
+    let (mut passes, mut open) = ([0u8; 64], [0u8; 64]);
+    let mut is_any_open = 0;
+    for (row, ends) in offsets.windows(2).enumerate() {
+        let verdict = fast(ends[0] as usize, ends[1] as usize);
+        passes[row] = u8::from(verdict.passes);
+        open[row] = u8::from(verdict.is_open);
+        is_any_open |= open[row];
+    }
+    (pack(&passes), if is_any_open == 0 { 0 } else { pack(&open) })
+}
+
+/// Which rows have a length within these, both included; damaged offsets make lengths beyond [`LENGTH_MAX`].
+#[inline]
+fn with_length(offsets: &[i32], lengths: (u32, u32)) -> u64 {
+    // Of a known number of rows the loop is one of vectors.
+    match offsets.first_chunk::<65>() {
+        Some(offsets) => pack_lengths(offsets, lengths),
+        None => pack_lengths(offsets, lengths),
+    }
+}
+
+#[inline(always)]
+fn pack_lengths(offsets: &[i32], (low, high): (u32, u32)) -> u64 {
+    let high = high.min(LENGTH_MAX);
+    let mut passes = [0u8; 64];
+    for (pass, ends) in passes.iter_mut().zip(offsets.windows(2)) {
+        let length = ends[1].wrapping_sub(ends[0]) as u32;
+        *pass = u8::from((length >= low) & (length <= high));
+    }
+    pack(&passes)
 }
 
 /// Keeps the rows whose length in bytes is within a range.
@@ -170,15 +306,16 @@ pub(super) fn narrow_lengths(
     mask: &mut [u64],
     negate: u64,
 ) {
+    // No row is as long as a bound that does not fit, or of a length below 0.
+    let lengths = match (u32::try_from(low.max(0)), u32::try_from(high)) {
+        (Ok(low), Ok(high)) => (low, high),
+        (Ok(low), Err(_)) if high > 0 => (low, LENGTH_MAX),
+        _ => (1, 0),
+    };
     for (index, word) in mask.iter_mut().enumerate() {
         let first = rows.start + index * 64;
         let offsets = offsets.get(first..=rows.end.min(first + 64)).unwrap_or_default();
-        let mut passes = [0u8; 64];
-        for (pass, ends) in passes.iter_mut().zip(offsets.windows(2)) {
-            let length = (i64::from(ends[1]) - i64::from(ends[0])).max(0);
-            *pass = u8::from((length >= low) & (length <= high));
-        }
-        *word &= pack(&passes) ^ negate;
+        *word &= with_length(offsets, lengths) ^ negate;
     }
 }
 
@@ -226,14 +363,21 @@ mod tests {
             tests.push(Condition::TextRange { low: Bound::Unbounded, high: Bound::Excluded(text()) });
             tests.push(Condition::Pattern(Pattern::Prefix(constant.as_bytes().into())));
             tests.push(Condition::Pattern(Pattern::Suffix(constant.as_bytes().into())));
+            tests.push(Condition::Pattern(Pattern::Equal(constant.as_bytes().into())));
+            let others = || strings.iter().filter(|other| other.len() >= constant.len()).map(|other| (**other).into());
+            tests.push(Condition::TextIn(Box::new(TextSet::new(others().step_by(5).collect()))));
+            tests.push(Condition::TextIn(Box::new(TextSet::new(vec![text(), "a".into()]))));
         }
+        tests.push(Condition::TextIn(Box::new(TextSet::new(Vec::new()))));
         for test in &tests {
             for (start, candidates, negate) in
                 [(0, u64::MAX, 0), (7, u64::MAX, u64::MAX), (1, 0x8000_0100_0000_0401, 0)]
             {
                 let rows = start..strings.len();
                 let mut mask = vec![candidates; rows.len().div_ceil(64)];
-                if !narrow_texts(test, texts, rows.clone(), &mut mask, negate) {
+                let is_fast = narrow_texts(test, texts, rows.clone(), &mut mask, negate);
+                assert!(is_fast || matches!(test, Condition::TextRange { low: Bound::Unbounded, .. }), "{test:?}");
+                if !is_fast {
                     continue;
                 }
                 for row in 0..rows.len() {

@@ -48,24 +48,25 @@ impl<'a> ArrayRow<'a> {
     }
 
     /// An element; `None` behind the last.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<Element<'a>> {
-        if index >= self.len() {
-            return None;
-        }
-        let Some(width) = width(self.element_type) else { return self.text(index).map(Element::Text) };
-        let bytes = &self.bytes[index * width..(index + 1) * width];
-        let mut wide = [0; 8];
-        wide[..width].copy_from_slice(bytes);
-        let word = u64::from_le_bytes(wide);
         Some(match self.element_type {
-            DataType::Bool => Element::Bool(word != 0),
-            DataType::Int8 => Element::Int((word as i8).into()),
-            DataType::Int16 => Element::Int((word as i16).into()),
-            DataType::Int32 => Element::Int((word as i32).into()),
-            DataType::Float => Element::Float(f32::from_bits(word as u32).into()),
-            DataType::Double => Element::Float(f64::from_bits(word)),
-            _ => Element::Int(word as i64),
+            DataType::Bool => Element::Bool(self.fixed::<1>(index)? != [0]),
+            DataType::Int8 => Element::Int(i8::from_le_bytes(self.fixed(index)?).into()),
+            DataType::Int16 => Element::Int(i16::from_le_bytes(self.fixed(index)?).into()),
+            DataType::Int32 => Element::Int(i32::from_le_bytes(self.fixed(index)?).into()),
+            DataType::Int64 | DataType::Timestamptz => Element::Int(i64::from_le_bytes(self.fixed(index)?)),
+            DataType::Float => Element::Float(f32::from_le_bytes(self.fixed(index)?).into()),
+            DataType::Double => Element::Float(f64::from_le_bytes(self.fixed(index)?)),
+            _ => Element::Text(self.text(index)?),
         })
+    }
+
+    /// The bytes of an element whose width is known where this is called: a copy of a width that is not is a call.
+    #[inline]
+    fn fixed<const WIDTH: usize>(&self, index: usize) -> Option<[u8; WIDTH]> {
+        let (elements, _) = self.bytes.as_chunks::<WIDTH>();
+        elements.get(index).copied()
     }
 
     /// The elements in order.
@@ -74,6 +75,9 @@ impl<'a> ArrayRow<'a> {
     }
 
     fn text(&self, index: usize) -> Option<&'a [u8]> {
+        if index >= self.len() {
+            return None;
+        }
         let start = if index == 0 { 0 } else { word(self.bytes, index)? };
         let end = word(self.bytes, index + 1)?;
         self.bytes.get(4 * (self.len() + 1)..)?.get(start..end)

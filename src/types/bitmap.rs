@@ -20,6 +20,17 @@ impl Bitmap {
         bitmap
     }
 
+    /// Of words with row 0 in the lowest bit of the first; bits past the end do not matter.
+    ///
+    /// # Panics
+    /// When there are not as many words as `row_count` bits need.
+    pub fn from_words(words: Vec<u64>, row_count: usize) -> Bitmap {
+        assert_eq!(words.len(), row_count.div_ceil(64));
+        let mut bitmap = Bitmap { words, row_count };
+        bitmap.clear_tail();
+        bitmap
+    }
+
     /// Number of rows.
     pub fn row_count(&self) -> usize {
         self.row_count
