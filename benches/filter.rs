@@ -209,15 +209,10 @@ fn serve(path: &str) {
     }
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(place) = arguments.iter().position(|argument| argument == "--columns") {
-        return serve(&arguments[place + 1]);
-    }
-    plan_times();
-    let table = Table::new();
+/// Name and filter.
+fn cases() -> Vec<(&'static str, String)> {
     let words = |count: usize| (0..count).map(|word| format!("'category-{word:03}'")).collect::<Vec<_>>().join(",");
-    let cases = [
+    vec![
         ("int64 <", "number < 500000".to_string()),
         ("int64 ==", "number == 5".into()),
         ("int64 < with nulls", "nullable < 500000".into()),
@@ -261,10 +256,19 @@ fn main() {
         ("and of int, json", "document['price'] < 250 and number < 10000".into()),
         ("and", "number < 500000 and share > 0.25 and short > 0".into()),
         ("or", "number < 500000 or share > 0.75 or short > 0".into()),
-    ];
+    ]
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == "--columns") {
+        return serve(&arguments[place + 1]);
+    }
+    plan_times();
+    let table = Table::new();
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("{:<22} {:>12} {:>10}", "filter", "Mrows/s", "matches");
-    for (name, text) in cases {
+    for (name, text) in cases() {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }

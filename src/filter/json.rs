@@ -239,6 +239,9 @@ fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
 }
 
 fn number(text: &[u8]) -> Option<JsonValue<'static>> {
+    if let Some(value) = short_integer(text) {
+        return Some(JsonValue::Int(value));
+    }
     let text = std::str::from_utf8(text).ok()?;
     if !text.contains(['.', 'e', 'E'])
         && let Ok(value) = text.parse()
@@ -246,6 +249,16 @@ fn number(text: &[u8]) -> Option<JsonValue<'static>> {
         return Some(JsonValue::Int(value));
     }
     text.parse().ok().map(JsonValue::Float)
+}
+
+/// An integer of up to 18 digits, which cannot overflow: most numbers are one.
+fn short_integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    if !(1..=18).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+    Some(if digits.len() < text.len() { -value } else { value })
 }
 
 /// A string without its escapes; `None` when one is malformed.
@@ -280,24 +293,21 @@ fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(out))
 }
 
+/// Four hexadecimal digits.
+fn take_unit(rest: &mut &[u8]) -> Option<u32> {
+    let (digits, after) = rest.split_at_checked(4)?;
+    *rest = after;
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// The character of a `\u` escape, whose `\u` was taken; two of them make a character beyond the first plane.
 fn code_point(rest: &mut &[u8]) -> Option<char> {
-    let mut take = || {
-        let (digits, after) = rest.split_at_checked(4)?;
-        *rest = after;
-        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    let first = take()?;
+    let first = take_unit(rest)?;
     if !(0xD800..0xDC00).contains(&first) {
         return char::from_u32(first);
     }
     *rest = rest.strip_prefix(b"\\u")?;
-    let mut take = || {
-        let (digits, after) = rest.split_at_checked(4)?;
-        *rest = after;
-        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    let second = take()?.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
+    let second = take_unit(rest)?.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
     char::from_u32(0x10000 + ((first - 0xD800) << 10) + second)
 }
 

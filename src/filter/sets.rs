@@ -6,6 +6,9 @@ use std::hash::{BuildHasher, RandomState};
 /// Measured with benches/filter.rs: 32 comparisons cost about as much as one probe.
 pub(super) const FEW_MAX: usize = 32;
 
+/// Up to this many strings get a table that a first-level or second-level cache holds although it has room to spare.
+const FEW_TEXTS_MAX: usize = 4096;
+
 /// A bitmap is used when it needs at most this many bits per member.
 const BITS_PER_MEMBER_MAX: u64 = 128;
 
@@ -187,7 +190,7 @@ fn float_bits(value: f64) -> i64 {
 pub(super) struct TextSet {
     /// Ascending, each once.
     members: Box<[Box<str>]>,
-    /// Open addressing with linear probing, at most half full.
+    /// Open addressing with linear probing, at most half full; of few members at most a quarter full.
     slots: Box<[TextSlot]>,
     seed: u64,
     /// The shortest and the longest member's length in bytes; ordered the other way when there is none.
@@ -204,7 +207,17 @@ struct TextSlot {
     place: u32,
 }
 
-/// Eight bytes at each end of a string, little-endian, and its length: of 16 bytes or less it says everything.
+impl TextSlot {
+    #[inline]
+    fn is_of(&self, ends: TextEnds) -> bool {
+        (self.first == ends.first) & (self.last == ends.last) & (self.length as usize == ends.length)
+    }
+}
+
+/// Strings of up to this many bytes are wholly in their [`TextEnds`].
+const WHOLE_MAX: usize = 16;
+
+/// Eight bytes at each end of a string, little-endian, and its length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct TextEnds {
     /// All of a shorter string, zeros behind it.
@@ -233,6 +246,11 @@ impl TextEnds {
         TextEnds { first: first & FIRST_BYTES[length.min(8)], last: if length < 8 { 0 } else { last }, length }
     }
 
+    #[inline]
+    fn hash(self, seed: u64) -> u64 {
+        fold(self.first ^ seed, self.last ^ seed.rotate_left(32) ^ self.length as u64)
+    }
+
     fn of(text: &[u8]) -> TextEnds {
         if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
             return TextEnds { first: u64::from_le_bytes(*first), last: u64::from_le_bytes(*last), length: text.len() };
@@ -248,7 +266,8 @@ impl TextSet {
         members.sort_unstable();
         members.dedup();
         let free = TextSlot { first: 0, last: 0, length: 0, place: 0 };
-        let slots = vec![free; (members.len() * 2 + 1).next_power_of_two()];
+        let slots_per_member = if members.len() <= FEW_TEXTS_MAX { 4 } else { 2 };
+        let slots = vec![free; (members.len() * slots_per_member + 1).next_power_of_two()];
         let mut set = TextSet {
             slots: slots.into(),
             seed: RandomState::new().hash_one(members.len()),
@@ -286,6 +305,18 @@ impl TextSet {
     pub(super) fn may_contain(&self, ends: TextEnds) -> bool {
         let (word, bit) = self.filter.bit(ends);
         self.filter.bits[word] >> bit & 1 == 1
+    }
+
+    /// Whether one look at a slot is worth its time for every row: the table is small.
+    pub(super) fn is_few(&self) -> bool {
+        self.members.len() <= FEW_TEXTS_MAX
+    }
+
+    /// `true` only of members, and of nearly all of 16 bytes or less, without a branch: those that lie where they belong.
+    #[inline]
+    pub(super) fn holds_at_home(&self, ends: TextEnds) -> bool {
+        let home = &self.slots[ends.hash(self.seed) as usize & (self.slots.len() - 1)];
+        (home.place != 0) & home.is_of(ends) & (ends.length <= WHOLE_MAX)
     }
 
     /// Whether the value is a member.
@@ -327,23 +358,25 @@ impl EndFilter {
     }
 }
 
-/// A seeded multiply-and-fold hash, 8 bytes at a step. The ends of a long string overlap what lies between them: its last
-/// bytes one by one would cost more than the hash.
+/// A seeded multiply-and-fold hash, 8 bytes at a step. What lies between the ends of a long string is taken in words that
+/// overlap them: bytes one by one would cost more than the hash.
 #[inline]
 fn text_hash(ends: TextEnds, text: &[u8], seed: u64) -> u64 {
-    let fold = |left: u64, right: u64| {
-        let product = u128::from(left) * u128::from(right);
-        (product >> 64) as u64 ^ product as u64
-    };
-    let mut hash = fold(ends.first ^ seed, ends.last ^ seed.rotate_left(32) ^ ends.length as u64);
-    if ends.length > 16 {
-        let before_last = &text[..ends.length - 8];
-        let last = before_last.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
-        let (words, _) = before_last[8..].as_chunks::<8>();
-        let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
-        hash = words.fold(hash, |hash, word| fold(hash ^ word, seed | 0x9E37_79B9_0000_0001));
+    let hash = ends.hash(seed);
+    if ends.length <= WHOLE_MAX {
+        return hash;
     }
-    hash
+    let before_last = &text[..ends.length - 8];
+    let last = before_last.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
+    let (words, _) = before_last[8..].as_chunks::<8>();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
+    words.fold(hash, |hash, word| fold(hash ^ word, seed | 0x9E37_79B9_0000_0001))
+}
+
+#[inline]
+fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[cfg(test)]
@@ -379,7 +412,8 @@ mod tests {
         for length in 0..40usize {
             let text = "m".repeat(length);
             let set = TextSet::new(vec![text.clone().into(), "n".repeat(60).into()]);
-            assert!(set.contains(text.as_bytes()) && set.may_contain(TextEnds::of(text.as_bytes())));
+            let ends = TextEnds::of(text.as_bytes());
+            assert!(set.contains(text.as_bytes()) && set.may_contain(ends));
             for place in 0..length {
                 let mut other = text.clone().into_bytes();
                 other[place] = b'\0';

@@ -189,12 +189,21 @@ impl<'a> Texts<'a> {
     }
 
     fn narrow_members(&self, set: &TextSet, rows: Range<usize>, mask: &mut [u64], negate: u64) {
-        let fast = |start: usize, end: usize| {
-            let ends = TextEnds::new(self.word(start), self.word(end.wrapping_sub(8)), end.wrapping_sub(start));
-            Verdict { passes: false, is_open: set.may_contain(ends) }
+        let ends = |start: usize, end: usize| {
+            TextEnds::new(self.word(start), self.word(end.wrapping_sub(8)), end.wrapping_sub(start))
         };
-        let question = Question { lengths: set.lengths(), before: 0, fast, slow: |row: &[u8]| set.contains(row) };
-        self.narrow(rows, mask, negate, question);
+        let look_twice = |start, end| Verdict { passes: false, is_open: set.may_contain(ends(start, end)) };
+        let look_once = |start, end| {
+            let ends = ends(start, end);
+            let passes = set.holds_at_home(ends);
+            Verdict { passes, is_open: !passes & set.may_contain(ends) }
+        };
+        let (lengths, slow) = (set.lengths(), |row: &[u8]| set.contains(row));
+        if set.is_few() {
+            self.narrow(rows, mask, negate, Question { lengths, before: 0, fast: look_once, slow });
+        } else {
+            self.narrow(rows, mask, negate, Question { lengths, before: 0, fast: look_twice, slow });
+        }
     }
 
     #[inline]
