@@ -9,6 +9,8 @@ mod connect;
 mod encode;
 mod error;
 mod filtered;
+mod frontier;
+mod gather;
 mod iterate;
 mod layout;
 mod partition;

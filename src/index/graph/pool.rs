@@ -38,6 +38,12 @@ impl Pool {
         if self.len == self.capacity { self.distances[self.len - 1] } else { f32::INFINITY }
     }
 
+    /// The distance of a place, infinity when there are fewer candidates; places count from 0 and are below the capacity.
+    #[inline]
+    pub fn distance_of(&self, place: usize) -> f32 {
+        self.distances[place]
+    }
+
     /// Puts a candidate in; the farthest falls out of a full pool. One that is no number, or not within the bound, is ignored.
     /// Ids are below 2^31.
     #[inline]

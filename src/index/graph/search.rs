@@ -1,12 +1,12 @@
 //! Best-first search over the blocks, in place.
 //!
-//! The pool holds the nearest vertices known, sorted by estimated distance. The nearest that was not yet visited is visited: its
-//! vector gives its distance, its neighbours' codes their estimates. It ends when the pool has been visited but for some spare
-//! places; the vectors of those are looked at without their neighbours. In the end those that may be among the `k` nearest are
-//! computed from the vectors themselves, if they are at hand.
+//! The nearest vertex known that was not yet visited is visited: its vector gives its distance, its neighbours' codes their
+//! estimates. `gather.rs` says how far that goes for a query; here is the plainer walk of a build, which visits the nearest of a
+//! pool. The vectors of what is near and was not visited are looked at without their neighbours. In the end those that may be
+//! among the `k` nearest are computed from the vectors themselves, if they are at hand.
 
 use super::GraphError;
-use super::filtered::Plan;
+use super::frontier::Frontier;
 use super::layout::{Block, Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
@@ -43,11 +43,12 @@ pub struct SearchParameters<'a> {
 /// Memory that searches reuse: a byte per row, and what one query needs.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    stamps: Vec<u8>,
-    stamp: u8,
+    pub(super) stamps: Vec<u8>,
+    pub(super) stamp: u8,
     pool: Pool,
-    /// Wanted by a filter.
+    /// Wanted rows.
     pub(super) seen: Pool,
+    pub(super) frontier: Frontier,
     pub(super) query: PlacedQuery,
     nearest: Vec<Candidate>,
     rows: Vec<u32>,
@@ -57,28 +58,6 @@ pub struct Scratch {
     pub visited_count: usize,
     /// The coarsest vector that the last search visited.
     pub(super) scale_max: f32,
-}
-
-/// What a walk tells of what it meets.
-pub(super) trait Visitor {
-    /// A vertex was visited; its distance is that of its 8-bit codes.
-    fn visit(&mut self, found: Candidate);
-
-    /// Vertices with estimates from here on need not be seen.
-    fn bound(&self) -> f32 {
-        f32::NEG_INFINITY
-    }
-
-    /// The distance of a vertex that was not visited was estimated; whether it shall not be seen again.
-    fn see(&mut self, _found: Candidate) -> bool {
-        false
-    }
-}
-
-impl<F: FnMut(Candidate)> Visitor for F {
-    fn visit(&mut self, found: Candidate) {
-        self(found);
-    }
 }
 
 /// How far a walk goes.
@@ -175,17 +154,15 @@ struct Walk<'s> {
 impl Walk<'_> {
     /// Puts the neighbours of a block into the pool; `distance` is that of its vector.
     #[inline(always)]
-    fn follow(&mut self, block: &Block<'_>, distance: f32, visitor: &mut impl Visitor) {
-        let bound = self.pool.bound().max(visitor.bound());
+    fn follow(&mut self, block: &Block<'_>, distance: f32) {
+        let bound = self.pool.bound();
         let mut below = self.query.estimate(self.kernels, block, distance, bound, &mut self.estimates);
         while below != 0 {
             let index = below.trailing_zeros() as usize;
             below &= below - 1;
             let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
-            let Some(of_id) = self.stamps.get_mut(id as usize).filter(|of_id| **of_id != self.stamp) else { continue };
-            self.pool.insert(distance, id);
-            if *of_id != self.stamp - 1 && distance < visitor.bound() && visitor.see(Candidate { distance, id }) {
-                *of_id = self.stamp - 1;
+            if self.stamps.get(id as usize).is_some_and(|of_id| *of_id != self.stamp) {
+                self.pool.insert(distance, id);
             }
         }
     }
@@ -209,25 +186,8 @@ impl Graph<'_> {
         scratch.query.place(&space, query);
         let mut nearest = std::mem::take(&mut scratch.nearest);
         nearest.clear();
-        match filter {
-            None => {
-                let mut add = |found| self.add_rows(found, k, None, &mut nearest);
-                self.walk(Reach { ef: ef.max(k), spare: SPARE }, scratch, &mut add);
-                let pool = std::mem::take(&mut scratch.pool);
-                self.look_at(scratch, pool.rest(), &mut add);
-                scratch.pool = pool;
-            }
-            Some(filter) => {
-                let matching = filter.count_ones();
-                let plan = self.plan(ef.max(k), matching);
-                self.collect_wanted(k, plan, filter, scratch, &mut nearest);
-                if nearest.len() < k.min(matching) && plan != Plan::Scan {
-                    // The wanted rows lie elsewhere.
-                    nearest.clear();
-                    self.collect_wanted(k, Plan::Scan, filter, scratch, &mut nearest);
-                }
-            }
-        }
+        let matching = filter.map_or(self.shape.row_count, Bitmap::count_ones);
+        self.collect_wanted(k, self.plan(ef.max(k), matching), filter, scratch, &mut nearest);
         keep_nearest(&mut nearest, k, if source.is_some() { scratch.margin() } else { 0.0 });
         self.offer(query, source, &nearest, file_index, scratch, top);
         scratch.nearest = nearest;
@@ -285,9 +245,10 @@ impl Graph<'_> {
     }
 
     /// Visits vertices around the placed query.
-    pub(super) fn walk(&self, reach: Reach, scratch: &mut Scratch, visitor: &mut impl Visitor) {
+    pub(super) fn walk(&self, reach: Reach, scratch: &mut Scratch, visit: &mut impl FnMut(Candidate)) {
         let kernels = CodeKernels::get();
-        scratch.begin(self.shape.row_count, reach);
+        scratch.begin(self.shape.row_count);
+        scratch.pool.begin(reach.ef, reach.spare);
         let Scratch { stamps, stamp, pool, query, visited_count, scale_max, .. } = scratch;
         // More rows than these are other graphs'.
         let stamps = &mut stamps[..self.shape.row_count];
@@ -296,7 +257,7 @@ impl Graph<'_> {
         if let Some(routes) = self.routes() {
             // What is no number becomes infinity.
             entry_distance = query.distance(kernels, &routes).min(f32::INFINITY);
-            walk.follow(&routes, entry_distance, visitor);
+            walk.follow(&routes, entry_distance);
         }
         walk.pool.insert(entry_distance, self.shape.entry);
         while let Some(id) = walk.pool.take_nearest() {
@@ -309,15 +270,15 @@ impl Graph<'_> {
             self.prefetch(kernels, walk.pool.nearest());
             *scale_max = scale_max.max(block.scale);
             let distance = query.distance(kernels, &block);
-            walk.follow(&block, distance, visitor);
+            walk.follow(&block, distance);
             self.prefetch(kernels, walk.pool.nearest());
-            visitor.visit(Candidate { distance, id });
+            visit(Candidate { distance, id });
         }
     }
 
     /// Asks for the block of a vertex.
     #[inline]
-    fn prefetch(&self, kernels: CodeKernels, id: Option<u32>) {
+    pub(super) fn prefetch(&self, kernels: CodeKernels, id: Option<u32>) {
         if let Some(id) = id {
             let first = id as usize * self.block_bytes;
             if let Some(bytes) = self.blocks.get(first..first + self.block_bytes) {
@@ -397,7 +358,7 @@ impl Scratch {
         self.query.error(self.scale_max) * RERANK_DEVIATIONS
     }
 
-    fn begin(&mut self, row_count: usize, reach: Reach) {
+    pub(super) fn begin(&mut self, row_count: usize) {
         if self.stamp == STAMP_MAX {
             self.stamps.fill(0);
             self.stamp = 0;
@@ -406,7 +367,6 @@ impl Scratch {
             self.stamps.resize(row_count, 0);
         }
         self.stamp += 2;
-        self.pool.begin(reach.ef, reach.spare);
         self.scale_max = 0.0;
         self.visited_count = 0;
     }

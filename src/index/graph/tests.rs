@@ -228,8 +228,9 @@ fn rows_that_are_wanted_far_from_the_query_are_found() {
     let mut nearest = Vec::new();
     let mut scratch = Scratch::new();
     scratch.query.place(&space::Space { shape: &graph.shape, signs: graph.signs, centre: graph.centre }, query);
-    graph.collect_wanted(10, filtered::Plan::Walk(20), &filter, &mut scratch, &mut nearest);
-    assert!(nearest.iter().all(|found| found.id < 100));
+    let limit = gather::Limit { rank: 20, visits_max: 100 };
+    graph.collect_wanted(10, filtered::Plan::Walk(limit), Some(&filter), &mut scratch, &mut nearest);
+    assert!(nearest.len() >= 10 && nearest.iter().all(|found| found.id < 100));
 }
 
 #[test]
