@@ -6,8 +6,10 @@ pub const TOP_K_MAX: usize = 16_384;
 pub const QUERY_COUNT_MAX: usize = 16_384;
 /// Most hits of one group of a grouped search (Milvus).
 pub const GROUP_SIZE_MAX: usize = 10;
-/// Longest wait for a guarantee timestamp that lies ahead of this machine's clock: a searcher answers nothing meanwhile.
+/// Longest wait for a guarantee timestamp that lies ahead of this machine's clock.
 pub const GUARANTEE_WAIT_MS_MAX: u64 = 1_000;
+/// Most requests that wait so at once, over all searchers: half of the slots stay for others.
+pub const POSTPONED_MAX: usize = 64;
 /// Largest dimension of a dense float vector (Milvus).
 pub const DIM_MAX: usize = 32_768;
 /// Smallest dimension of a dense float vector (Milvus).

@@ -9,6 +9,7 @@ mod indexes;
 mod output_fields;
 mod partitions;
 mod placeholder;
+mod postponed;
 mod query;
 mod reply;
 mod requests;
@@ -31,13 +32,14 @@ use crate::config::{Instance, ServerConfig, exit};
 use crate::ipc::board::Board;
 use crate::ipc::control::{Notice, Order, RoleContext};
 use crate::ipc::method::Method;
-use crate::ipc::pool::{PoolFiles, PoolServer};
+use crate::ipc::pool::{Claim, PoolFiles, PoolServer};
 use crate::ipc::progress::{Gauge, ProgressCell};
 use crate::reader::Reader;
 use crate::shm::readers;
 use crate::sys::clock;
 use crate::sys::sandbox::{self, Reach};
 use crate::types::{Error, Result};
+use postponed::{Postponed, Wait};
 use session::Session;
 use team::Team;
 
@@ -75,8 +77,9 @@ pub fn run(context: RoleContext) -> ExitCode {
     notices.send(Notice::Ready { addresses: Vec::new() });
     tracing::info!(searcher = index, "ready");
     let team = Team::new(board, &server);
+    let (progress, team_of) = (Some(&cell), Some(&team));
     let session =
-        Session { reader: &reader, config: &config, database: "", body: &[], progress: Some(&cell), team: Some(&team) };
+        Session { reader: &reader, config: &config, database: "", body: &[], progress, team: team_of, wait: None };
     serve(&team, &session, &cell, &is_stopping);
     tracing::info!(searcher = index, "stopped");
     ExitCode::SUCCESS
@@ -109,7 +112,8 @@ fn confine(instance: &Instance) {
 
 /// Answers one encoded request over an attached database: what a searcher does between a claim and its reply. For benches.
 pub fn answer(reader: &Reader, config: &ServerConfig, database: &str, method: Method, body: &[u8]) -> Vec<u8> {
-    requests::answer(&Session { reader, config, database, body, progress: None, team: None }, method, body).body
+    requests::answer(&Session { reader, config, database, body, progress: None, team: None, wait: None }, method, body)
+        .body
 }
 
 /// The thread that follows the supervisor's orders.
@@ -155,18 +159,19 @@ fn attach(is_stopping: &AtomicBool, published: &Receiver<()>, open: impl Fn() ->
     None
 }
 
-/// Answers requests until told to stop; the one under way is finished.
+/// Answers requests until told to stop; the one under way and those put off are finished.
 fn serve(team: &Team<'_>, session: &Session<'_>, cell: &ProgressCell, is_stopping: &AtomicBool) {
     let mut followed = Instant::now();
+    let mut postponed = Postponed::new(session.config.searchers);
     while !is_stopping.load(Ordering::Acquire) {
-        let Some(claim) = team.server.claim() else {
+        let Some(claim) = postponed.take_due().or_else(|| team.server.claim()) else {
             let started = Instant::now();
             if team.help(session) {
                 cell.add(Gauge::BusyNs, nanoseconds_since(started));
                 continue;
             }
             team.board.set_idle(true);
-            team.server.wait(Some(IDLE_WAIT));
+            team.server.wait(Some(postponed.pause().map_or(IDLE_WAIT, |pause| pause.min(IDLE_WAIT))));
             team.board.set_idle(false);
             // Not at each wake-up: it would be on the way of the request that ended the sleep.
             if followed.elapsed() >= IDLE_WAIT {
@@ -175,21 +180,36 @@ fn serve(team: &Team<'_>, session: &Session<'_>, cell: &ProgressCell, is_stoppin
             }
             continue;
         };
-        // A header that makes no sense: the dropped claim fails the request.
-        let Some(header) = claim.header() else { continue };
-        if header.deadline_ns != 0 && clock::monotonic_ns() > header.deadline_ns {
-            // Nobody waits for it any more.
-            cell.add(Gauge::RequestErrors, 1);
-            continue;
+        let wait = postponed.wait();
+        if let Some((until, claim)) = serve_one(claim, &Session { wait: Some(&wait), ..*session }, cell) {
+            postponed.put(until, claim);
         }
-        let started = Instant::now();
-        let session = Session { database: &header.database, body: claim.body(), ..*session };
-        let answer = requests::answer(&session, header.method, session.body);
-        claim.reply(&answer.body);
-        cell.add(Gauge::Requests, 1);
-        cell.add(Gauge::RequestErrors, u64::from(answer.is_error));
-        cell.add(Gauge::BusyNs, nanoseconds_since(started));
     }
+    for claim in postponed.into_claims() {
+        serve_one(claim, session, cell);
+    }
+}
+
+/// Answers one request, or gives it back with the time until which it has to wait.
+fn serve_one<'c>(claim: Claim<'c>, session: &Session<'_>, cell: &ProgressCell) -> Option<(Instant, Claim<'c>)> {
+    // A header that makes no sense: the dropped claim fails the request.
+    let header = claim.header()?;
+    if header.deadline_ns != 0 && clock::monotonic_ns() > header.deadline_ns {
+        // Nobody waits for it any more.
+        cell.add(Gauge::RequestErrors, 1);
+        return None;
+    }
+    let started = Instant::now();
+    let session = Session { database: &header.database, body: claim.body(), ..*session };
+    let answer = requests::answer(&session, header.method, session.body);
+    if let Some(until) = session.wait.and_then(Wait::until) {
+        return Some((until, claim));
+    }
+    claim.reply(&answer.body);
+    cell.add(Gauge::Requests, 1);
+    cell.add(Gauge::RequestErrors, u64::from(answer.is_error));
+    cell.add(Gauge::BusyNs, nanoseconds_since(started));
+    None
 }
 
 fn nanoseconds_since(start: Instant) -> u64 {

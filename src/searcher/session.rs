@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::postponed::Wait;
 use super::team::Team;
 use crate::config::ServerConfig;
 use crate::config::limits::GUARANTEE_WAIT_MS_MAX;
@@ -37,6 +38,8 @@ pub(super) struct Session<'a> {
     pub progress: Option<&'a ProgressCell>,
     /// The other searchers, when there can be any.
     pub team: Option<&'a Team<'a>>,
+    /// How the request can be put off; without it, a handler that has to wait sleeps.
+    pub wait: Option<&'a Wait>,
 }
 
 /// A collection as one request found it.
@@ -83,13 +86,17 @@ impl<'a> Session<'a> {
     /// is something to wait for only when the timestamp is ahead of the clock: then no later operation can get an earlier one.
     ///
     /// # Errors
-    /// When it is too far ahead.
+    /// When it is too far ahead, or too many wait already; and when the request was put off: what it is answered with then
+    /// does not matter.
     pub fn wait_for(&self, guarantee_timestamp: u64) -> Result<()> {
         let wanted = Timestamp(guarantee_timestamp);
         if wanted < EARLIEST_TIMESTAMP || wanted <= self.reader.visible()? {
             return Ok(());
         }
         let ahead_ms = (wanted.unix_ms() + 1).saturating_sub(clock::unix_ms());
+        if ahead_ms == 0 {
+            return Ok(());
+        }
         if ahead_ms > GUARANTEE_WAIT_MS_MAX {
             let message = format!(
                 "cannot read at guarantee timestamp {wanted}: it is {ahead_ms} ms ahead of this server's clock, at most \
@@ -97,8 +104,20 @@ impl<'a> Session<'a> {
             );
             return Err(Error::new(ErrorKind::Timeout, message));
         }
-        thread::sleep(Duration::from_millis(ahead_ms));
-        Ok(())
+        let ahead = Duration::from_millis(ahead_ms);
+        let Some(wait) = self.wait else {
+            thread::sleep(ahead);
+            return Ok(());
+        };
+        let message = if wait.ask(Instant::now() + ahead) {
+            "the request waits for its guarantee timestamp".to_owned()
+        } else {
+            format!(
+                "cannot wait for guarantee timestamp {wanted}, {ahead_ms} ms ahead of this server's clock: too many requests wait \
+                 already; send fewer at once, or an earlier timestamp"
+            )
+        };
+        Err(Error::new(ErrorKind::Timeout, message))
     }
 
     /// A collection of the catalog, as of now.

@@ -293,6 +293,42 @@ def test_a_guarantee_timestamp_ahead_of_the_clock_is_waited_for_or_refused(goods
     refused("ahead of this server's clock", search, goods, limit=1, guarantee_timestamp=ahead(3600), consistency_level="Customized", timeout=5)
 
 
+@pytest.mark.once
+def test_nobody_waits_for_the_timestamps_of_others(servers):
+    server = servers("one", "--searchers", "1").start()
+    client = MilvusClient(server.uri)
+    create(client)
+    client.insert("goods", [ROWS[key] for key in range(10)])
+    stub = client._get_connection()._stub
+
+    def ahead(count, seconds):
+        request = search_request()
+        request.guarantee_timestamp = int((time.time() + seconds) * 1000) << 18
+        return [stub.Search.future(request) for _ in range(count)]
+
+    started = time.monotonic()
+    waiting = ahead(3, 0.9)
+    answered = 0
+    while not any(call.done() for call in waiting):
+        assert ids(search(client, limit=1)[0]) == [0]
+        answered += 1
+    assert answered >= 10, "searches that need not wait were held up by those that had to"
+    for call in waiting:
+        assert list(call.result().results.ids.int_id.data)[0] == 0
+    assert time.monotonic() - started >= 0.85
+    # There is an end to it: half of the places for requests stay for others.
+    reasons = [call.result().status.reason for call in ahead(80, 0.9)]
+    refusals = [reason for reason in reasons if reason]
+    assert refusals and all("too many requests wait already" in reason for reason in refusals)
+    assert len(reasons) - len(refusals) >= 64
+    # Those that wait are answered before a server stops.
+    waiting = ahead(2, 0.9)
+    assert ids(search(client, limit=1)[0]) == [0]
+    server.stop()
+    assert [list(call.result().results.ids.int_id.data)[0] for call in waiting] == [0, 0]
+    client.close()
+
+
 def pages(iterator):
     keys = []
     while True:
@@ -328,14 +364,18 @@ def test_iterators_that_milvus_refuses(goods):
     refused("Offset is not supported", goods.search_iterator, "goods", data=[[0.0] * DIM], anns_field="vector", batch_size=5, offset=3)
 
 
-def raw_search(client, *pairs):
+def search_request(*pairs):
     """A search with parameters as they are, past the client's own checks."""
     from pymilvus.client.prepare import Prepare
     from pymilvus.grpc_gen import common_pb2
 
     request = Prepare.search_requests_with_expr("goods", "vector", {"params": {}}, 5, data=[[0.0] * DIM])
     request.search_params.extend(common_pb2.KeyValuePair(key=key, value=value) for key, value in pairs)
-    return client._get_connection()._stub.Search(request)
+    return request
+
+
+def raw_search(client, *pairs):
+    return client._get_connection()._stub.Search(search_request(*pairs))
 
 
 def test_pages_of_iterators_are_checked_by_the_server(goods):
