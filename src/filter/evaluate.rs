@@ -3,23 +3,18 @@
 //! A mask of candidate rows goes into every predicate and comes out narrowed: what an earlier part of an `and` ruled
 //! out costs a later part nothing, and an `or` asks its later parts only about rows that are still open.
 
-use std::cmp::Ordering;
-use std::ops::Range;
-
 use super::Rows;
-use super::condition::{ArrayCondition, Condition};
+use super::columns::narrow_columns;
+use super::condition::ArrayCondition;
 use super::json;
-use super::kernels::{narrow, narrow_any, narrow_bits, narrow_pairs, narrow_rows, narrow_valid};
+use super::kernels::{BLOCK_WORDS, Block, narrow, narrow_rows, narrow_valid, negation};
 use super::known::{self, Fixed};
 use super::planner::Checked;
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
-use super::sets::IntSet;
-use super::syntax::{ArithmeticOp, Comparison};
-use super::texts::{Texts, narrow_lengths, narrow_texts};
+use super::scalars::narrow_scalar;
+use super::syntax::Comparison;
+use super::texts::narrow_lengths;
 use crate::types::{ArrayRow, Bitmap, ColumnView, DataType, FieldSchema, Nulls, Validity, Value, Values};
-
-/// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
-const BLOCK_WORDS: usize = 64;
 
 /// The rows of a file for which a filter is TRUE.
 pub(super) fn evaluate(checked: &Checked, rows: &dyn Rows) -> Bitmap {
@@ -54,13 +49,6 @@ pub(super) fn evaluate(checked: &Checked, rows: &dyn Rows) -> Bitmap {
         evaluator.narrow(checked.root, block, &mut words[first..]);
     }
     Bitmap::from_words(words, row_count)
-}
-
-/// Rows `start..end`.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    start: usize,
-    end: usize,
 }
 
 /// Where a field's values are.
@@ -273,10 +261,6 @@ fn cell<'a>(view: &ColumnView<'a>, row: usize) -> Option<Cell<'a>> {
     }
 }
 
-fn negation(is_negated: bool) -> u64 {
-    if is_negated { u64::MAX } else { 0 }
-}
-
 /// A column of one row that holds a field's default.
 fn with_default(field: &FieldSchema, then: impl FnOnce(ColumnView<'_>)) {
     let valid = |values| ColumnView { values, validity: Validity::All };
@@ -336,275 +320,4 @@ fn narrow_leaf(leaf: &Leaf, view: ColumnView<'_>, block: Block, mask: &mut [u64]
         }
         Leaf::Columns { .. } | Leaf::Exists { .. } | Leaf::Null { .. } => {}
     }
-}
-
-fn narrow_scalar(test: &Condition, view: ColumnView<'_>, block: Block, mask: &mut [u64], negate: u64) {
-    let rows = block.start..block.end;
-    match view.values {
-        Values::BoolBits { bits, offset } => {
-            let (if_true, if_false) = (negation(test.bool(true)), negation(test.bool(false)));
-            narrow_bits(bits, offset + block.start, mask, |word| (word & if_true | !word & if_false) ^ negate);
-        }
-        Values::BoolBytes(values) => narrow(&values[rows], mask, negate, |value| test.bool(value != 0)),
-        Values::Int8(values) => narrow_ints(&values[rows], test, mask, negate),
-        Values::Int16(values) => narrow_ints(&values[rows], test, mask, negate),
-        Values::Int32(values) => narrow_ints(&values[rows], test, mask, negate),
-        Values::Int64(values) => narrow_ints(&values[rows], test, mask, negate),
-        Values::Float(values) => match test {
-            // The plan rounded the range's ends to what the column can hold.
-            Condition::Float { low, high } => {
-                let (low, high) = (*low as f32, *high as f32);
-                narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
-            }
-            _ => narrow_floats(&values[rows], test, mask, negate),
-        },
-        Values::Double(values) => match test {
-            Condition::Float { low, high } => {
-                let (low, high) = (*low, *high);
-                narrow(&values[rows], mask, negate, |value| (value >= low) & (value <= high));
-            }
-            _ => narrow_floats(&values[rows], test, mask, negate),
-        },
-        Values::Text { offsets, bytes } => {
-            if !narrow_texts(test, Texts { offsets, bytes }, rows, mask, negate) {
-                narrow_rows(mask, |row| test.text(view.text(block.start + row)) ^ (negate != 0));
-            }
-        }
-        Values::Vector { .. } => mask.fill(0),
-    }
-}
-
-/// Compares two columns of numbers 64 rows at a time; `false` when they are of other types.
-fn narrow_columns(
-    left: ColumnView<'_>,
-    comparison: Comparison,
-    right: ColumnView<'_>,
-    block: Block,
-    mask: &mut [u64],
-    negate: u64,
-) -> bool {
-    let are_numbers = is_number(left.values) && is_number(right.values);
-    if !are_numbers {
-        return false;
-    }
-    narrow_valid(left.validity, block.start, mask, 0);
-    narrow_valid(right.validity, block.start, mask, 0);
-    let rows = block.start..block.end;
-    match (left.values, right.values) {
-        (Values::Int32(left), Values::Int32(right)) => {
-            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
-        }
-        (Values::Int64(left), Values::Int64(right)) => {
-            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
-        }
-        (Values::Float(left), Values::Float(right)) => {
-            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
-        }
-        (Values::Double(left), Values::Double(right)) => {
-            compare_slices(&left[rows.clone()], &right[rows], comparison, mask, negate)
-        }
-        _ => compare_widened(left, comparison, right, block, mask, negate),
-    }
-    true
-}
-
-/// Of one type.
-fn compare_slices<T: Copy + PartialOrd>(
-    left: &[T],
-    right: &[T],
-    comparison: Comparison,
-    mask: &mut [u64],
-    negate: u64,
-) {
-    match comparison {
-        Comparison::Less => narrow_pairs(left, right, mask, negate, |left, right| left < right),
-        Comparison::LessEqual => narrow_pairs(left, right, mask, negate, |left, right| left <= right),
-        Comparison::Greater => narrow_pairs(left, right, mask, negate, |left, right| left > right),
-        Comparison::GreaterEqual => narrow_pairs(left, right, mask, negate, |left, right| left >= right),
-        Comparison::Equal => narrow_pairs(left, right, mask, negate, |left, right| left == right),
-        Comparison::NotEqual => narrow_pairs(left, right, mask, negate, |left, right| left != right),
-    }
-}
-
-/// Of two types of numbers: integers as 64 bits, otherwise doubles.
-fn compare_widened(
-    left: ColumnView<'_>,
-    comparison: Comparison,
-    right: ColumnView<'_>,
-    block: Block,
-    mask: &mut [u64],
-    negate: u64,
-) {
-    if is_integer(left.values) && is_integer(right.values) {
-        compare_words(
-            block,
-            mask,
-            negate,
-            comparison,
-            |rows, out| load(left.values, rows, out),
-            |rows, out| {
-                load(right.values, rows, out);
-            },
-        );
-    } else {
-        compare_words(
-            block,
-            mask,
-            negate,
-            comparison,
-            |rows, out| load_floats(left.values, rows, out),
-            |rows, out| {
-                load_floats(right.values, rows, out);
-            },
-        );
-    }
-}
-
-fn is_integer(values: Values<'_>) -> bool {
-    matches!(values, Values::Int8(_) | Values::Int16(_) | Values::Int32(_) | Values::Int64(_))
-}
-
-fn is_number(values: Values<'_>) -> bool {
-    is_integer(values) || matches!(values, Values::Float(_) | Values::Double(_))
-}
-
-/// Up to 64 integers, widened.
-fn load(values: Values<'_>, rows: Range<usize>, out: &mut [i64; 64]) {
-    macro_rules! widen {
-        ($values:expr) => {
-            out.iter_mut().zip(&$values[rows]).for_each(|(out, value)| *out = i64::from(*value))
-        };
-    }
-    match values {
-        Values::Int8(values) => widen!(values),
-        Values::Int16(values) => widen!(values),
-        Values::Int32(values) => widen!(values),
-        Values::Int64(values) => widen!(values),
-        _ => {}
-    }
-}
-
-/// Up to 64 numbers as doubles.
-fn load_floats(values: Values<'_>, rows: Range<usize>, out: &mut [f64; 64]) {
-    match values {
-        Values::Float(values) => out.iter_mut().zip(&values[rows]).for_each(|(out, value)| *out = f64::from(*value)),
-        Values::Double(values) => out.iter_mut().zip(&values[rows]).for_each(|(out, value)| *out = *value),
-        integers => {
-            let mut wide = [0; 64];
-            load(integers, rows, &mut wide);
-            out.iter_mut().zip(wide).for_each(|(out, value)| *out = value as f64);
-        }
-    }
-}
-
-fn compare_words<T: Copy + Default + PartialOrd>(
-    block: Block,
-    mask: &mut [u64],
-    negate: u64,
-    comparison: Comparison,
-    load_left: impl Fn(Range<usize>, &mut [T; 64]),
-    load_right: impl Fn(Range<usize>, &mut [T; 64]),
-) {
-    let (mut left, mut right) = ([T::default(); 64], [T::default(); 64]);
-    for (index, word) in mask.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
-        let start = block.start + index * 64;
-        let rows = start..block.end.min(start + 64);
-        load_left(rows.clone(), &mut left);
-        load_right(rows, &mut right);
-        compare_slices(&left, &right, comparison, std::slice::from_mut(word), negate);
-    }
-}
-
-/// An integer of a column.
-trait Integer: Copy + Ord + Into<i64> {
-    const SMALLEST: i64;
-    const LARGEST: i64;
-    /// Of a number between [`Integer::SMALLEST`] and [`Integer::LARGEST`].
-    fn of(value: i64) -> Self;
-}
-
-macro_rules! integer {
-    ($($type:ty),*) => {$(
-        impl Integer for $type {
-            const SMALLEST: i64 = <$type>::MIN as i64;
-            const LARGEST: i64 = <$type>::MAX as i64;
-            fn of(value: i64) -> $type {
-                value as $type
-            }
-        }
-    )*};
-}
-
-integer!(i8, i16, i32, i64);
-
-fn narrow_floats<T: Copy + Into<f64>>(values: &[T], test: &Condition, mask: &mut [u64], negate: u64) {
-    let Condition::FloatArithmetic { operator, operand, low, high } = test else {
-        return narrow(values, mask, negate, |value| test.float(value.into()));
-    };
-    let (operand, low, high) = (*operand, *low, *high);
-    let is_inside = |result: f64| (result >= low) & (result <= high);
-    match operator {
-        ArithmeticOp::Add => narrow(values, mask, negate, |value| is_inside(value.into() + operand)),
-        ArithmeticOp::Subtract => narrow(values, mask, negate, |value| is_inside(value.into() - operand)),
-        ArithmeticOp::Multiply => narrow(values, mask, negate, |value| is_inside(value.into() * operand)),
-        ArithmeticOp::Divide => narrow(values, mask, negate, |value| is_inside(value.into() / operand)),
-        _ => narrow(values, mask, negate, |value| test.float(value.into())),
-    }
-}
-
-fn narrow_ints<T: Integer>(values: &[T], test: &Condition, mask: &mut [u64], negate: u64) {
-    match test {
-        Condition::Int { low, high } => {
-            let (low, high) = ((*low).max(T::SMALLEST), (*high).min(T::LARGEST));
-            match low.cmp(&high) {
-                Ordering::Greater => mask.iter_mut().for_each(|word| *word &= negate),
-                Ordering::Equal => {
-                    let only = T::of(low);
-                    narrow(values, mask, negate, |value| value == only);
-                }
-                Ordering::Less if low == T::SMALLEST => {
-                    let high = T::of(high);
-                    narrow(values, mask, negate, |value| value <= high);
-                }
-                Ordering::Less if high == T::LARGEST => {
-                    let low = T::of(low);
-                    narrow(values, mask, negate, |value| value >= low);
-                }
-                Ordering::Less => {
-                    let (low, high) = (T::of(low), T::of(high));
-                    narrow(values, mask, negate, |value| (value >= low) & (value <= high));
-                }
-            }
-        }
-        Condition::IntIn(set) => narrow_members(values, set, mask, negate),
-        Condition::IntArithmetic { operator, operand, low, high } => {
-            let (operand, low, high) = (*operand, *low, *high);
-            let is_inside = |result: i64| (result >= low) & (result <= high);
-            // One loop for each operator: a branch within would keep the compiler from using vectors.
-            match operator {
-                ArithmeticOp::BitAnd => narrow(values, mask, negate, |value| is_inside(value.into() & operand)),
-                ArithmeticOp::BitOr => narrow(values, mask, negate, |value| is_inside(value.into() | operand)),
-                ArithmeticOp::BitXor => narrow(values, mask, negate, |value| is_inside(value.into() ^ operand)),
-                _ => narrow(values, mask, negate, |value| test.int(value.into())),
-            }
-        }
-        _ => narrow(values, mask, negate, |value| test.int(value.into())),
-    }
-}
-
-fn narrow_members<T: Integer>(values: &[T], set: &IntSet, mask: &mut [u64], negate: u64) {
-    if let Some(few) = set.few() {
-        let is_possible = |member: &&i64| (T::SMALLEST..=T::LARGEST).contains(*member);
-        let members: Vec<T> = few.iter().filter(is_possible).map(|member| T::of(*member)).collect();
-        return narrow_any(values, mask, negate, &members);
-    }
-    let Some(may_contain) = set.prefilter() else {
-        return narrow(values, mask, negate, |value| set.contains(value.into()));
-    };
-    let mut members = [0; BLOCK_WORDS];
-    let members = &mut members[..mask.len()];
-    members.copy_from_slice(mask);
-    narrow(values, members, 0, |value| may_contain(value.into()));
-    narrow_rows(members, |row| set.contains(values[row].into()));
-    mask.iter_mut().zip(members).for_each(|(word, members)| *word &= *members ^ negate);
 }

@@ -5,6 +5,21 @@
 
 use crate::types::Validity;
 
+/// Words of a block: 4,096 rows of eight bytes fill the first-level cache.
+pub(super) const BLOCK_WORDS: usize = 64;
+
+/// Rows `start..end`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// What the bits of a test are turned over with.
+pub(super) fn negation(is_negated: bool) -> u64 {
+    if is_negated { u64::MAX } else { 0 }
+}
+
 /// Keeps the bits of rows whose value passes; `negate` is all ones to keep those that fail.
 #[inline]
 pub(super) fn narrow<T: Copy>(values: &[T], mask: &mut [u64], negate: u64, test: impl Fn(T) -> bool) {
@@ -134,7 +149,7 @@ pub(super) fn narrow_pairs<T: Copy>(
 
 /// Which of 64 pairs pass.
 #[inline]
-pub(super) fn compare_word<T: Copy>(left: &[T; 64], right: &[T; 64], test: impl Fn(T, T) -> bool) -> u64 {
+fn compare_word<T: Copy>(left: &[T; 64], right: &[T; 64], test: impl Fn(T, T) -> bool) -> u64 {
     let mut passes = [0u8; 64];
     for (pass, (left, right)) in passes.iter_mut().zip(left.iter().zip(right)) {
         *pass = u8::from(test(*left, *right));

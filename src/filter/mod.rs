@@ -1,6 +1,7 @@
 //! The filter language: text to plan to rows. Start at `parser.rs`, then `planner.rs` and `evaluate.rs`.
 //! Uses `types`, `config`; does no I/O and never recurses on input. Invariant: a plan that was made evaluates without error.
 
+mod columns;
 mod condition;
 mod error;
 mod evaluate;
@@ -15,6 +16,7 @@ mod pattern;
 mod plan;
 mod planner;
 mod predicate;
+mod scalars;
 mod sets;
 mod syntax;
 mod texts;
