@@ -12,8 +12,10 @@ use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::{self, DistanceRange};
 use crate::index::spec::SearchSettings;
 use crate::index::{Hit, Queries, TopK, VectorColumn};
-use crate::types::{Bitmap, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
+use crate::types::{Bitmap, ColumnView, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
 
+/// So many keys are compared one with another sooner than they are hashed.
+const FEW_KEYS: usize = 32;
 /// How many hits are looked at for one query, at most, to find `top_k` different keys among rows that share keys.
 const FETCH_MAX: usize = 8 * TOP_K_MAX;
 /// How many hits are collected at once, over all queries, when a search fetches again: 48 MB.
@@ -217,13 +219,16 @@ impl<'a> Search<'a> {
         // An index may return fewer rows than there are; what it is asked for in the end makes it a scan.
         let may_miss = self.options.grouping.is_some()
             && sources.iter().any(|rows| index_of(self.snapshot, rows, self.field.id, &self.options.queries).is_some());
+        let primary = self.snapshot.view.manifest.schema.primary();
+        let key_columns: Vec<Option<ColumnView<'_>>> = sources.iter().map(|rows| rows.column(primary)).collect();
         let mut open = Vec::new();
         for (top, &place) in tops.into_iter().zip(places) {
             let hits = top.into_sorted();
             let is_full = hits.len() == fetch;
+            let keys = self.keys_of(&key_columns, &hits)?;
             let (found, is_complete) = match &self.options.grouping {
-                Some(grouping) => self.grouped(&sources, hits, grouping)?,
-                None => self.unique(&sources, hits)?,
+                Some(grouping) => self.grouped(&sources, hits, &keys, grouping)?,
+                None => self.unique(hits, &keys),
             };
             results[place] = found;
             if (is_full || may_miss) && !is_complete {
@@ -295,30 +300,38 @@ impl<'a> Search<'a> {
     }
 
     /// The nearest hit of each key, at most `top_k`, and whether those are all there.
-    fn unique(&self, sources: &[FileRows<'_>], hits: Vec<Hit>) -> Result<(SearchHits, bool)> {
-        let mut seen: HashSet<Key<'_>> = HashSet::with_capacity(hits.len().min(self.options.top_k));
+    fn unique(&self, hits: Vec<Hit>, keys: &[Key<'_>]) -> (SearchHits, bool) {
+        let mut seen = HashSet::new();
         let mut found = SearchHits::default();
-        for hit in hits {
+        for (place, hit) in hits.into_iter().enumerate() {
             if found.rows.len() == self.options.top_k {
                 break;
             }
-            if seen.insert(self.key_of(sources, hit)?) {
+            let is_new =
+                if keys.len() <= FEW_KEYS { !keys[..place].contains(&keys[place]) } else { seen.insert(keys[place]) };
+            if is_new {
                 self.add(&mut found, hit);
             }
         }
         let is_complete = found.rows.len() == self.options.top_k;
-        Ok((found, is_complete))
+        (found, is_complete)
     }
 
     /// The nearest hits of the first `top_k` groups, one per key, and whether those are all there.
-    fn grouped(&self, sources: &[FileRows<'_>], hits: Vec<Hit>, grouping: &Grouping) -> Result<(SearchHits, bool)> {
+    fn grouped(
+        &self,
+        sources: &[FileRows<'_>],
+        hits: Vec<Hit>,
+        keys: &[Key<'_>],
+        grouping: &Grouping,
+    ) -> Result<(SearchHits, bool)> {
         let mut seen: HashSet<Key<'_>> = HashSet::new();
         let mut groups = Groups::new(self.options.top_k, grouping);
-        for hit in hits {
+        for (hit, key) in hits.into_iter().zip(keys) {
             if groups.is_complete() {
                 break;
             }
-            if seen.insert(self.key_of(sources, hit)?) {
+            if seen.insert(*key) {
                 groups.push(grouping.key(&sources[hit.file_index as usize], hit.row as usize)?, hit);
             }
         }
@@ -331,10 +344,14 @@ impl<'a> Search<'a> {
         Ok((found, is_complete))
     }
 
-    fn key_of<'s>(&self, sources: &'s [FileRows<'_>], hit: Hit) -> Result<Key<'s>> {
-        let primary = self.snapshot.view.manifest.schema.primary();
-        let column = sources.get(hit.file_index as usize).and_then(|rows| rows.column(primary));
-        column.and_then(|column| Key::at(&column, hit.row as usize)).ok_or_else(|| self.contradiction())
+    /// The keys of hits, all of them before one is looked at: they lie on different pages, whose fetches overlap then.
+    fn keys_of<'c>(&self, columns: &[Option<ColumnView<'c>>], hits: &[Hit]) -> Result<Vec<Key<'c>>> {
+        let key = |hit: &Hit| {
+            let column = columns.get(hit.file_index as usize)?.as_ref()?;
+            Key::at(column, hit.row as usize)
+        };
+        let keys: Option<Vec<Key<'c>>> = hits.iter().map(key).collect();
+        keys.ok_or_else(|| self.contradiction())
     }
 
     fn add(&self, found: &mut SearchHits, hit: Hit) {

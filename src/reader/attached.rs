@@ -2,6 +2,7 @@
 //! after a new start of the server.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,17 @@ use super::served_instance;
 use crate::config::Instance;
 use crate::shm::attach::Attachment;
 use crate::shm::readers::ReaderSlot;
+use crate::sys::clock;
 use crate::types::{Error, ErrorKind, Result};
 
 /// How long a process waits for another of its threads to attach again. Only a lock that was held while the process was
 /// forked is never given back; a handle with such a lock says so instead of hanging.
 const ATTACH_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often a reader looks at a file of /dev/shm to see that its server is still the present one. That costs more than a
+/// microsecond, a tenth of a short search. A new server removes the file long before it acknowledges its first write (it
+/// starts its processes in between), so this is not long enough to miss one.
+const LOOK_AGAIN_NS: u64 = 1_000_000;
 
 /// Where to attach to.
 #[derive(Clone, Debug)]
@@ -31,7 +38,8 @@ impl Target {
             Target::Server(instance) => instance.clone(),
         };
         let attachment = Attachment::open(&instance)?;
-        Ok(Arc::new(ProcessAttachment { attachment, slot: ReaderSlot::take(&instance)? }))
+        let slot = ReaderSlot::take(&instance)?;
+        Ok(Arc::new(ProcessAttachment { attachment, slot, looked_at_ns: AtomicU64::new(0) }))
     }
 }
 
@@ -40,9 +48,23 @@ impl Target {
 pub(super) struct ProcessAttachment {
     pub attachment: Attachment,
     slot: ReaderSlot,
+    /// When it was last seen to be that of the present server; 0 = never.
+    looked_at_ns: AtomicU64,
 }
 
 impl ProcessAttachment {
+    /// Whether its server has neither stopped nor been started again, as of [`LOOK_AGAIN_NS`] ago.
+    fn is_current(&self) -> bool {
+        let now = clock::monotonic_ns();
+        let looked_at = self.looked_at_ns.load(Ordering::Relaxed);
+        if looked_at != 0 && now.saturating_sub(looked_at) < LOOK_AGAIN_NS {
+            return true;
+        }
+        let is_current = self.attachment.is_current();
+        self.looked_at_ns.store(if is_current { now } else { 0 }, Ordering::Relaxed);
+        is_current
+    }
+
     /// Notes the use in the reader's slot.
     pub fn touch(&self) {
         self.slot.touch(self.attachment.control().catalog_epoch());
@@ -87,12 +109,11 @@ impl Attached {
         attached.current_or_new(target)
     }
 
-    /// The attachment, replaced when the server it was made for has stopped. A system call that looks at a file of /dev/shm
-    /// costs a fraction of the shortest search; without it a reader would go on showing what the old server left.
+    /// The attachment, replaced when the server it was made for has stopped: a reader would go on showing what the old server
+    /// left.
     fn current_or_new(&self, target: &Target) -> Result<Arc<ProcessAttachment>> {
         let current = self.lock_current().clone();
-        let is_current =
-            |current: &Arc<ProcessAttachment>| matches!(target, Target::Server(_)) || current.attachment.is_current();
+        let is_current = |current: &Arc<ProcessAttachment>| matches!(target, Target::Server(_)) || current.is_current();
         if let Some(current) = current.filter(is_current) {
             return Ok(current);
         }

@@ -175,6 +175,10 @@ impl Publisher {
         };
         if !matches!(placed, Ok(Place::Shm)) {
             self.budget.remove_file(collection, file);
+        } else if let DurableFile::Index(table, _) = file {
+            // Searches take the exact distances from the table's rows.
+            copy::use_huge_pages(&target);
+            copy::use_huge_pages(&paths::durable(&self.instance, collection, DurableFile::Table(table), Place::Shm));
         }
         placed
     }

@@ -9,12 +9,14 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use memmap2::{MmapOptions, MmapRaw};
+use self::region::Region;
+
+mod region;
 
 /// A shared map of a whole file, read-only or read-write. Unmapped when dropped.
 #[derive(Debug)]
 pub struct SharedMap {
-    raw: MmapRaw,
+    raw: Region,
     is_writable: bool,
 }
 
@@ -24,7 +26,7 @@ impl SharedMap {
     /// # Errors
     /// When the file is empty or the kernel refuses.
     pub fn read(file: &File) -> io::Result<SharedMap> {
-        Ok(SharedMap { raw: MmapOptions::new().map_raw_read_only(file)?, is_writable: false })
+        Ok(SharedMap { raw: Region::map(file, false)?, is_writable: false })
     }
 
     /// Allocates the file's bytes (`fallocate`) up to `len` and maps it for reading and writing.
@@ -43,7 +45,16 @@ impl SharedMap {
     /// # Errors
     /// When the file is empty or the kernel refuses.
     pub fn read_write(file: &File) -> io::Result<SharedMap> {
-        Ok(SharedMap { raw: MmapOptions::new().map_raw(file)?, is_writable: true })
+        Ok(SharedMap { raw: Region::map(file, true)?, is_writable: true })
+    }
+
+    /// Moves the file's bytes into huge pages where the kernel can (Linux 6.1 and later, files of a tmpfs): who maps the
+    /// file then reaches a row anywhere in it without a walk through page tables that the caches do not hold.
+    ///
+    /// # Errors
+    /// When the kernel refuses: the bytes stay where they are, and nothing is worse than before.
+    pub fn collapse(&self) -> io::Result<()> {
+        self.raw.collapse()
     }
 
     /// Length in bytes.
