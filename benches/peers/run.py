@@ -6,8 +6,10 @@
 
 Makes a virtual environment (--venv), installs the libraries there, builds every index over the same vectors and lets them take
 turns: every setting of every index gets the same queries, which it has not seen, one by one, on one thread. ShoalDB is
-`shoal-bench ann`, a process that measures itself; the libraries are called from Python, and what such a call costs them
-at the least (a search of 64 rows) is a column of the table.
+`shoal-bench ann`: a server, and an attached reader that measures itself. The libraries are called from Python, and what such a
+call costs them at the least (a search of 64 rows) is a column of the table; with --batch they get all queries of a setting in
+one call (pyvsag has none), which spares them that, and ShoalDB still gets one after the other.
+--only names some of them; a run that is broken off leaves the rounds that were done in the file of --json.
 """
 
 import argparse
@@ -35,7 +37,8 @@ def arguments():
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3, help="how often all of them take a turn")
     parser.add_argument("--build-threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", help="names, separated by commas")
+    parser.add_argument("--only", help="names, separated by commas: shoaldb, " + ", ".join(sorted(PEERS)))
+    parser.add_argument("--batch", action="store_true", help="give the libraries all queries of a setting in one call")
     parser.add_argument("--index", default="RABITQ_GRAPH", help="ShoalDB's index: NAME,parameter=value,...")
     parser.add_argument("--bench", default=str(ROOT / "target/release/shoal-bench"))
     parser.add_argument("--venv", default=str(ROOT / "target/peers"))
@@ -100,7 +103,8 @@ class Peer:
     """A library: `prepare` makes an array what it takes, `build` an index of it, `searcher` a function of one query."""
 
     metrics = ("l2", "ip", "cosine")
-    settings = [10, 16, 24, 40, 64, 100, 160, 250, 400, 640]
+    settings = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
+    takes_batches = True
 
     def __init__(self, metric, k, threads):
         self.metric, self.k, self.threads = metric, k, threads
@@ -146,6 +150,9 @@ class Rabitqlib(Peer):
 
 
 class Hnswlib(Peer):
+    def index_bytes(self):
+        return self.index.index_file_size()
+
     def build(self, vectors):
         import hnswlib
 
@@ -159,6 +166,11 @@ class Hnswlib(Peer):
 
 
 class Faiss(Peer):
+    def index_bytes(self):
+        import faiss
+
+        return faiss.serialize_index(self.index).nbytes
+
     def build(self, vectors):
         import faiss
 
@@ -175,6 +187,9 @@ class Faiss(Peer):
 
 
 class Usearch(Peer):
+    def index_bytes(self):
+        return self.index.serialized_length
+
     def build(self, vectors):
         import numpy as np
         from usearch.index import Index
@@ -185,10 +200,17 @@ class Usearch(Peer):
 
     def searcher(self, setting):
         self.index.expansion_search = setting
-        return lambda query: self.index.search(query[0], self.k, threads=1).keys
+        return lambda query: self.index.search(query if len(query) > 1 else query[0], self.k, threads=1).keys
 
 
 class ScalableVs(Peer):
+    def index_bytes(self):
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as directory:
+            self.index.save(*(os.path.join(directory, part) for part in ("config", "graph", "data")))
+            return sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())
+
     def build(self, vectors):
         import svs
 
@@ -207,6 +229,16 @@ class ScalableVs(Peer):
 
 class Vsag(Peer):
     """HGraph: 8-bit codes, reordered by the vectors themselves."""
+
+    takes_batches = False
+
+    def index_bytes(self):
+        path = f"/tmp/peers-{os.getpid()}.vsag"
+        try:
+            self.index.save(path)
+            return os.path.getsize(path)
+        finally:
+            Path(path).unlink(missing_ok=True)
 
     def build(self, vectors):
         import numpy as np
@@ -252,6 +284,7 @@ class Library:
         import numpy as np
 
         self.name, self.truth, self.k = name, truth, options.k
+        self.is_batched = options.batch and PEERS[name].takes_batches
         self.peer = PEERS[name](options.metric, options.k, options.build_threads)
         self.settings = [setting for setting in self.peer.settings if setting >= options.k]
         if options.metric not in self.peer.metrics:
@@ -262,7 +295,11 @@ class Library:
         started = time.perf_counter()
         self.peer.build(base)
         self.build_seconds = time.perf_counter() - started
-        size = self.peer.index_bytes()
+        try:
+            size = self.peer.index_bytes()
+        except Exception as error:
+            print(f"the index of {name} has no known size: {error!r}", file=sys.stderr)
+            size = None
         self.bytes_per_vector = size / len(base) if size else None
 
     def call_cost(self, options, few):
@@ -282,12 +319,13 @@ class Library:
 
         search = self.peer.searcher(setting)
         found, seconds = [], 0.0
-        for query in range(first, first + count):
-            vector = self.queries[query : query + 1]
+        step = count if self.is_batched else 1
+        for query in range(first, first + count, step):
+            vector = self.queries[query : query + step]
             started = time.perf_counter()
             rows = search(vector)
             seconds += time.perf_counter() - started
-            found.append(np.asarray(rows).ravel()[: self.k])
+            found.extend(row[: self.k] for row in np.asarray(rows).reshape(step, -1))
         hits = sum(len(np.intersect1d(rows, self.truth[first + at])) for at, rows in enumerate(found))
         return hits / (count * self.k), count / seconds
 
@@ -295,7 +333,7 @@ class Library:
 class ShoalDb:
     """`shoal-bench ann`, asked line by line."""
 
-    name, call_us = "ShoalDB", 0.0
+    name, call_us = "shoaldb", 0.0
     settings = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
 
     def __init__(self, options, base, queries, truth, directory):
@@ -345,8 +383,8 @@ def median(values):
     return values[len(values) // 2] if values else None
 
 
-def take_turns(subjects, options, query_count):
-    """Points of each subject by round; settings have queries of their own."""
+def take_turns(subjects, options, query_count, store):
+    """Points of each subject by round; settings have queries of their own. After each round all are stored."""
     slots = options.rounds * max(len(subject.settings) for subject in subjects)
     each = query_count // slots
     if each < 50:
@@ -361,30 +399,33 @@ def take_turns(subjects, options, query_count):
                     points[subject.name].append(subject.measure(subject.settings[place], first, each))
         for name, measured in points.items():
             rounds[name].append(measured)
+        store(rounds)
         print(f"round {turn + 1} of {options.rounds} is done", file=sys.stderr)
     return rounds
 
 
+def rates_of(rounds):
+    """Queries per second of each at the compared recalls: the median of the rounds."""
+    return {
+        name: {recall: median([at_recall(points, recall) for points in turns]) for recall in RECALLS}
+        for name, turns in rounds.items()
+    }
+
+
 def table(subjects, rounds):
-    best = {recall: 0.0 for recall in RECALLS}
-    rates = {}
-    for subject in subjects:
-        rates[subject.name] = {recall: median([at_recall(points, recall) for points in rounds[subject.name]]) for recall in RECALLS}
-        if subject.name != ShoalDb.name:
-            for recall in RECALLS:
-                best[recall] = max(best[recall], rates[subject.name][recall] or 0.0)
-    head = "".join(f" | QPS at {recall:.2f} | of best peer" for recall in RECALLS)
-    print(f"| index{head} | build s | bytes per vector | least us per call |")
-    print("|---" * (2 + 2 * len(RECALLS) + 2) + "|")
+    rates = rates_of(rounds)
+    ours = rates.get(ShoalDb.name, {})
+    head = "".join(f" | QPS at {recall:.2f} | ShoalDB / it" for recall in RECALLS)
+    print(f"| index{head} | recall reached | build s | bytes per vector | least us per call |")
+    print("|---" * (1 + 2 * len(RECALLS) + 4) + "|")
     for subject in subjects:
         cells = ""
         for recall in RECALLS:
-            rate = rates[subject.name][recall]
-            share = f"{rate / best[recall]:.2f}" if rate and best[recall] else "-"
-            cells += f" | {f'{rate:,.0f}' if rate else 'not reached'} | {share}"
+            rate, our = rates[subject.name][recall], ours.get(recall)
+            cells += f" | {f'{rate:,.0f}' if rate else 'not reached'} | {f'{our / rate:.2f}' if rate and our else '-'}"
+        reached = median([max(point[0] for point in points) for points in rounds[subject.name]])
         size = f"{subject.bytes_per_vector:,.0f}" if subject.bytes_per_vector else "-"
-        print(f"| {subject.name}{cells} | {subject.build_seconds:.1f} | {size} | {subject.call_us:.1f} |")
-    return rates
+        print(f"| {subject.name}{cells} | {reached:.4f} | {subject.build_seconds:.1f} | {size} | {subject.call_us:.1f} |")
 
 
 def plot(path, title, rounds):
@@ -453,15 +494,20 @@ def main():
                     subjects.append(Library(name, options, base, queries, truth))
             except Exception as error:
                 print(f"{name} is left out: {error!r}")
-        rounds = take_turns(subjects, options, len(queries))
+        title = f"{len(base)} x {base.shape[1]}, {options.metric}, recall@{options.k}, one thread"
+        built = {s.name: {"build_seconds": s.build_seconds, "bytes_per_vector": s.bytes_per_vector, "call_us": s.call_us} for s in subjects}
+
+        def store(rounds):
+            if options.json:
+                stored = {"title": title, "built": built, "rounds": rounds, "rates": rates_of(rounds)}
+                Path(options.json).write_text(json.dumps(stored, indent=1))
+
+        rounds = take_turns(subjects, options, len(queries), store)
         if shoal:
             shoal.close()
-    title = f"{len(base)} x {base.shape[1]}, {options.metric}, recall@{options.k}, one thread"
-    print(f"\n{title}; {options.rounds} rounds, {len(queries)} queries\n")
-    rates = table(subjects, rounds)
-    if options.json:
-        built = {s.name: {"build_seconds": s.build_seconds, "bytes_per_vector": s.bytes_per_vector, "call_us": s.call_us} for s in subjects}
-        Path(options.json).write_text(json.dumps({"title": title, "built": built, "rounds": rounds, "rates": rates}, indent=1))
+    calls = "libraries get all queries of a setting at once" if options.batch else "query by query"
+    print(f"\n{title}; {options.rounds} rounds, {len(queries)} queries, {calls}\n")
+    table(subjects, rounds)
     if options.plot:
         plot(options.plot, title, rounds)
 
