@@ -7,7 +7,10 @@
 use super::IndexError;
 use super::graph::space::{dot, normalise, quantise};
 use super::header::ALIGNMENT;
-use crate::kernel::{CODE_DIM_STEP, CodeKernels, Kernels, ROTATION_ROUNDS, Rows, VectorRows, rotate, round_to_words};
+use crate::kernel::{
+    ByteKernels, ByteRows, CODE_DIM_STEP, CodeKernels, Kernels, ROTATION_ROUNDS, Rows, VectorRows, rotate,
+    round_to_words,
+};
 use crate::types::Metric;
 
 /// Bytes of squared norm and scale in front of the codes of a row.
@@ -164,15 +167,6 @@ pub(super) struct CodedQuery {
 }
 
 impl CodedQuery {
-    /// A row as a query: its vector comes as codes.
-    pub fn place_record(&mut self, record: &[u8]) {
-        let Some((scalars, codes)) = Scalars::split(record) else { return };
-        self.placed.clear();
-        self.placed.extend(codes.iter().map(|code| f32::from(*code as i8) * scalars.scale));
-        self.squared_norm = scalars.squared_norm;
-        self.make_words();
-    }
-
     fn make_words(&mut self) {
         let most = self.placed.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         // No sum of products with codes can leave 32 bits.
@@ -241,13 +235,29 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The squared distance of two rows; not a number for rows that are none.
-    #[inline]
-    pub fn distance(&self, kernels: CodeKernels, left: u32, right: u32) -> f32 {
-        let records =
-            (self.get(left as usize).and_then(Scalars::split), self.get(right as usize).and_then(Scalars::split));
-        let (Some((left, left_codes)), Some((right, right_codes))) = records else { return f32::NAN };
-        let product = kernels.dot(bytemuck::cast_slice(left_codes), bytemuck::cast_slice(right_codes)) as f32;
-        ((left.squared_norm + right.squared_norm) - 2.0 * (left.scale * right.scale) * product).max(0.0)
+    /// The squared distances of a row to others, into `distances.list`; not numbers for rows that are none.
+    pub fn distances(&self, left: u32, list: &[u32], distances: &mut RecordDistances) {
+        let RecordDistances { products, list: out } = distances;
+        out.clear();
+        products.resize(list.len(), 0);
+        let code_dim = self.record_bytes.saturating_sub(SCALARS_BYTES);
+        let rows = ByteRows::new(self.bytes, self.record_bytes, SCALARS_BYTES, code_dim);
+        let Some((rows, of_left)) = rows.and_then(|rows| Some((rows, rows.get(left)?))) else { return };
+        ByteKernels::get().dots(of_left, &rows, list, products);
+        let scalars = |row: u32| self.get(row as usize).and_then(Scalars::split).map(|(scalars, _)| scalars);
+        let Some(left) = scalars(left) else { return };
+        out.extend(list.iter().zip(products).map(|(row, product)| {
+            scalars(*row).map_or(f32::NAN, |right| {
+                let product = 2.0 * (left.scale * right.scale) * *product as f32;
+                ((left.squared_norm + right.squared_norm) - product).max(0.0)
+            })
+        }));
     }
+}
+
+/// Distances of one row to many, and memory to compute them in.
+#[derive(Debug, Default)]
+pub(super) struct RecordDistances {
+    products: Vec<i32>,
+    pub list: Vec<f32>,
 }

@@ -92,24 +92,6 @@ impl CodeKernels {
         *BEST.get_or_init(|| CodeKernels { level: *available().last().unwrap_or(&Level::Scalar) })
     }
 
-    /// The dot product of two 8-bit codes.
-    ///
-    /// # Panics
-    /// When the lengths differ or are no multiple of [`CODE_DIM_STEP`].
-    #[inline]
-    pub fn dot(self, left: &[i8], right: &[i8]) -> i32 {
-        assert!(left.len() == right.len() && left.len().is_multiple_of(CODE_DIM_STEP));
-        match self.level {
-            Level::Scalar => left.iter().zip(right).map(|(left, right)| i32::from(*left) * i32::from(*right)).sum(),
-            // SAFETY: the token proves the CPU's features; the lengths were checked.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2(_) => unsafe { codes_avx2::dot(left, right) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => unsafe { codes_avx512::dot(left, right) },
-        }
-    }
-
     /// The dot product of an 8-bit code with a 16-bit query; sums wrap.
     ///
     /// # Panics

@@ -7,20 +7,6 @@ use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
 /// # Safety
 /// The CPU has AVX2; both have the same length, a multiple of 32.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn dot(left: &[i8], right: &[i8]) -> i32 {
-    let mut sum = _mm256_setzero_si256();
-    for at in (0..left.len()).step_by(16) {
-        // SAFETY: 16 bytes from `at` lie in both.
-        let (left, right) =
-            unsafe { (_mm_loadu_si128(left.as_ptr().add(at).cast()), _mm_loadu_si128(right.as_ptr().add(at).cast())) };
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(left), _mm256_cvtepi8_epi16(right)));
-    }
-    reduce(sum)
-}
-
-/// # Safety
-/// The CPU has AVX2; both have the same length, a multiple of 32.
-#[target_feature(enable = "avx2")]
 pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
     let mut sum = _mm256_setzero_si256();
     for at in (0..code.len()).step_by(16) {

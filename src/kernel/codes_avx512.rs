@@ -7,22 +7,6 @@ use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL; both have the same length, a multiple of 32.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn dot(left: &[i8], right: &[i8]) -> i32 {
-    let mut sum = _mm512_setzero_si512();
-    for at in (0..left.len()).step_by(32) {
-        // SAFETY: 32 bytes from `at` lie in both.
-        let (left, right) = unsafe {
-            (_mm256_loadu_si256(left.as_ptr().add(at).cast()), _mm256_loadu_si256(right.as_ptr().add(at).cast()))
-        };
-        let products = _mm512_madd_epi16(_mm512_cvtepi8_epi16(left), _mm512_cvtepi8_epi16(right));
-        sum = _mm512_add_epi32(sum, products);
-    }
-    _mm512_reduce_add_epi32(sum)
-}
-
-/// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL; both have the same length, a multiple of 32.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
     let mut sum = _mm512_setzero_si512();
     for at in (0..code.len()).step_by(32) {

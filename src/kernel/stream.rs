@@ -25,7 +25,9 @@ pub(super) unsafe fn stream<L: Lanes, E: Element, M: Measure, const NORMS: bool>
 ) {
     let (dim, row_count) = (rows.dim(), rows.len());
     let tiled = row_count - row_count % STRIP_ROWS;
-    let ahead = PREFETCH_BYTES.div_ceil(dim * E::BYTES);
+    // Rows that are read side by side must be asked for before the first of them is read.
+    let rows_ahead_min = if E::BYTES == F32::BYTES { 1 } else { STRIP_ROWS };
+    let ahead = PREFETCH_BYTES.div_ceil(dim * E::BYTES).max(rows_ahead_min);
     for first in (0..tiled).step_by(STRIP_ROWS) {
         // SAFETY: rows `first..first + STRIP_ROWS` exist; the rest is the caller's duty.
         let (sums, squares) = unsafe { strip::<L, E, M, NORMS, STRIP_ROWS>(query, rows, first, ahead) };

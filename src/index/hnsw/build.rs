@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crc_fast::{CrcAlgorithm, checksum};
 
 use super::layout::{Encoding, LevelMut, Parts, Shape, UPPER_LEVELS_MAX, seal};
-use super::link::{Neighbour, Offer, answer, choose, write_links};
-use super::walk::{CodeDistances, Distances, Walker};
-use crate::index::codes::{CODE_DIM_MAX, CodeSpace, CodedQuery, Coder, Records};
+use super::link::{Chooser, Neighbour, Offer, answer, write_links};
+use super::walk::{Distances, RowDistances, Walker};
+use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, RecordDistances, Records};
 use crate::index::graph::space::{mix, write_signs};
 use crate::index::graph::workers::for_each_piece;
 use crate::index::{BuildIndex, BuildProgress, IndexError};
@@ -321,8 +321,8 @@ struct Insert {
 #[derive(Default)]
 struct Finder {
     walker: Walker,
-    query: CodedQuery,
-    out: Vec<f32>,
+    chooser: Chooser,
+    out: RecordDistances,
 }
 
 impl Finder {
@@ -334,10 +334,8 @@ impl Finder {
         row: u32,
         row_level: usize,
     ) -> Vec<Vec<Neighbour>> {
-        let Finder { walker, query, out } = self;
-        let Some(record) = records.get(row as usize) else { return Vec::new() };
-        query.place_record(record);
-        let mut distances = CodeDistances { kernels: CodeKernels::get(), records, query, metric: Metric::L2, out };
+        let Finder { walker, chooser, out } = self;
+        let mut distances = RowDistances { kernels: CodeKernels::get(), records, row, out };
         let mut found = vec![Vec::new(); row_level + 1];
         let Some(top) = levels.last() else { return found };
         let entry = builder.shape.entry;
@@ -349,12 +347,12 @@ impl Finder {
                 at = walker.descend(&level, at, &mut distances);
             } else {
                 walker.walk(&level, at, builder.parameters.ef_construction, &mut distances);
-                let mut neighbours: Vec<Neighbour> =
-                    walker.pool.all().map(|(distance, place)| Neighbour { distance, place }).collect();
-                neighbours.retain(|neighbour| neighbour.distance.is_finite());
-                at = neighbours.first().map_or(at, |nearest| (nearest.distance, nearest.place));
-                choose(&level, records, &mut neighbours, builder.shape.degree(index));
-                found[index] = neighbours;
+                let neighbours = walker.pool.all().map(|(distance, place)| Neighbour { distance, place });
+                chooser.candidates.clear();
+                chooser.candidates.extend(neighbours.filter(|neighbour| neighbour.distance.is_finite()));
+                at = chooser.candidates.first().map_or(at, |nearest| (nearest.distance, nearest.place));
+                chooser.choose(&level, records, builder.shape.degree(index));
+                found[index].clone_from(&chooser.candidates);
             }
             if let Some(below) = index.checked_sub(1).and_then(|below| levels.get(below)) {
                 at.1 = level.below(at.1, &below.view());

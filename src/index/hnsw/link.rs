@@ -1,9 +1,8 @@
 //! Which vertices become neighbours, and how neighbours answer.
 
 use super::layout::{Level, LevelMut};
-use crate::index::codes::Records;
+use crate::index::codes::{RecordDistances, Records};
 use crate::index::graph::workers::for_each_piece;
-use crate::kernel::CodeKernels;
 
 /// Vertices of one level that a thread takes at once.
 const PIECE: usize = 16;
@@ -28,28 +27,38 @@ pub(super) struct Offer {
     pub source: Neighbour,
 }
 
-/// Keeps, nearest first, at most `degree` neighbours in different directions: a candidate is passed over when one that was
-/// kept is nearer to it than the vertex is.
-pub(super) fn choose(level: &Level<'_>, records: Records<'_>, candidates: &mut Vec<Neighbour>, degree: usize) {
-    let kernels = CodeKernels::get();
-    candidates.sort_unstable_by(Neighbour::order);
-    candidates.dedup_by_key(|candidate| candidate.place);
-    let mut kept = 0;
-    for index in 0..candidates.len() {
-        if kept == degree {
-            break;
+/// Memory in which neighbours are chosen.
+#[derive(Default)]
+pub(super) struct Chooser {
+    /// Who may become a neighbour; afterwards who did, nearest first.
+    pub candidates: Vec<Neighbour>,
+    kept: Vec<Neighbour>,
+    rows: Vec<u32>,
+    distances: RecordDistances,
+}
+
+impl Chooser {
+    /// Keeps at most `degree` neighbours in different directions: a candidate is passed over when one that was kept is nearer
+    /// to it than the vertex is.
+    pub fn choose(&mut self, level: &Level<'_>, records: Records<'_>, degree: usize) {
+        let Chooser { candidates, kept, rows, distances } = self;
+        candidates.sort_unstable_by(Neighbour::order);
+        candidates.dedup_by_key(|candidate| candidate.place);
+        kept.clear();
+        // What a kept one covers is found for all that are left at once.
+        while let Some(nearest) = candidates.first().copied().filter(|_| kept.len() < degree) {
+            kept.push(nearest);
+            rows.clear();
+            rows.extend(candidates.iter().map(|candidate| level.row(candidate.place)));
+            records.distances(level.row(nearest.place), rows, distances);
+            let mut others = distances.list.iter();
+            candidates.retain(|candidate| {
+                let is_covered = others.next().is_none_or(|distance| *distance < candidate.distance);
+                !is_covered && candidate.place != nearest.place
+            });
         }
-        let candidate = candidates[index];
-        let row = level.row(candidate.place);
-        let is_covered = candidates[..kept]
-            .iter()
-            .any(|other| records.distance(kernels, level.row(other.place), row) < candidate.distance);
-        if !is_covered {
-            candidates[kept] = candidate;
-            kept += 1;
-        }
+        std::mem::swap(candidates, kept);
     }
-    candidates.truncate(kept);
 }
 
 /// Writes the links of a vertex; places that are left point to itself.
@@ -67,13 +76,13 @@ pub(super) fn answer(level: &mut LevelMut<'_>, records: Records<'_>, offers: &mu
     let mut answers: Vec<(&[Offer], Vec<u32>)> =
         offers.chunk_by(|left, right| left.target == right.target).map(|offers| (offers, Vec::new())).collect();
     let view = level.view();
-    let decide = |candidates: &mut Vec<Neighbour>, _: usize, piece: &mut [(&[Offer], Vec<u32>)]| {
+    let decide = |chooser: &mut Chooser, _: usize, piece: &mut [(&[Offer], Vec<u32>)]| {
         for (offers, links) in piece {
-            decide(&view, records, offers, candidates, links);
+            decide(&view, records, offers, chooser, links);
         }
     };
     let threads = if answers.len() <= PIECE { 1 } else { threads };
-    for_each_piece(threads, &mut answers, PIECE, Vec::new, decide, |_| ());
+    for_each_piece(threads, &mut answers, PIECE, Chooser::default, decide, |_| ());
     for (offers, links) in answers {
         if let Some(offer) = offers.first() {
             write_links(level, offer.target, links.into_iter());
@@ -81,13 +90,7 @@ pub(super) fn answer(level: &mut LevelMut<'_>, records: Records<'_>, offers: &mu
     }
 }
 
-fn decide(
-    level: &Level<'_>,
-    records: Records<'_>,
-    offers: &[Offer],
-    candidates: &mut Vec<Neighbour>,
-    links: &mut Vec<u32>,
-) {
+fn decide(level: &Level<'_>, records: Records<'_>, offers: &[Offer], chooser: &mut Chooser, links: &mut Vec<u32>) {
     let Some(target) = offers.first().map(|offer| offer.target) else { return };
     let all = level.links(target);
     links.extend(all.iter().map(|link| u32::from_le_bytes(*link)).take_while(|link| *link != target));
@@ -95,16 +98,15 @@ fn decide(
         links.extend(offers.iter().map(|offer| offer.source.place));
         return;
     }
-    let kernels = CodeKernels::get();
-    let row = level.row(target);
+    let Chooser { candidates, rows, distances, .. } = chooser;
+    rows.clear();
+    rows.extend(links.iter().map(|place| level.row(*place)));
+    records.distances(level.row(target), rows, distances);
     candidates.clear();
-    candidates.extend(
-        links
-            .iter()
-            .map(|place| Neighbour { distance: records.distance(kernels, row, level.row(*place)), place: *place }),
-    );
+    let linked = links.iter().zip(&distances.list);
+    candidates.extend(linked.map(|(place, distance)| Neighbour { distance: *distance, place: *place }));
     candidates.extend(offers.iter().map(|offer| offer.source));
-    choose(level, records, candidates, all.len());
+    chooser.choose(level, records, all.len());
     links.clear();
-    links.extend(candidates.iter().map(|neighbour| neighbour.place));
+    links.extend(chooser.candidates.iter().map(|neighbour| neighbour.place));
 }

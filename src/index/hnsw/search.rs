@@ -4,7 +4,7 @@
 //! comparing them all costs less than walking to them, and when a walk turns out to cost as much, it is given up for that.
 
 use super::layout::{Encoding, Hnsw};
-use super::walk::{CodeDistances, Distances, ExactDistances, Walker};
+use super::walk::{CodeDistances, Distances, ExactDistances, Offering, Walker};
 use crate::index::codes::CodedQuery;
 use crate::index::exact::{ExactQuery, ExactScratch, Target};
 use crate::index::flat::DistanceRange;
@@ -100,7 +100,7 @@ impl Hnsw<'_> {
         plan: &Plan<'_>,
         walker: &mut Walker,
         rows: &mut Vec<u32>,
-        distances: &mut impl Distances,
+        distances: &mut impl Offering,
         exact: Option<&mut ExactDistances<'_, '_>>,
         top: &mut TopK,
     ) {
@@ -183,7 +183,7 @@ impl<'a> Plan<'a> {
     fn scan(
         &self,
         row_count: usize,
-        distances: &mut impl Distances,
+        distances: &mut impl Offering,
         rows: &mut Vec<u32>,
         target: &Target,
         top: &mut TopK,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::layout::Level;
-use crate::index::codes::{CodedQuery, Records};
+use crate::index::codes::{CodedQuery, RecordDistances, Records};
 use crate::index::exact::{ExactQuery, ExactScratch, Target};
 use crate::index::graph::pool::Pool;
 use crate::index::{Hit, TopK};
@@ -20,7 +20,10 @@ const PREFETCH_ROWS: usize = 4;
 pub(super) trait Distances {
     /// The distances of rows, smaller is nearer; fewer when a row is none.
     fn compute(&mut self, rows: &[u32]) -> &[f32];
+}
 
+/// Distances that hits have.
+pub(super) trait Offering: Distances {
     /// Offers rows.
     fn offer(&mut self, rows: &[u32], target: &Target, top: &mut TopK);
 }
@@ -37,7 +40,9 @@ impl Distances for ExactDistances<'_, '_> {
         self.query.compute(rows, self.scratch);
         &self.scratch.distances
     }
+}
 
+impl Offering for ExactDistances<'_, '_> {
     fn offer(&mut self, rows: &[u32], target: &Target, top: &mut TopK) {
         self.query.offer(rows, target, self.scratch, top);
     }
@@ -60,7 +65,9 @@ impl Distances for CodeDistances<'_, '_> {
         self.out.extend(records.map(|record| self.query.distance(self.kernels, record)));
         self.out
     }
+}
 
+impl Offering for CodeDistances<'_, '_> {
     fn offer(&mut self, rows: &[u32], target: &Target, top: &mut TopK) {
         self.compute(rows);
         for (row, distance) in rows.iter().zip(self.out.iter()) {
@@ -69,6 +76,22 @@ impl Distances for CodeDistances<'_, '_> {
                 top.push(Hit { file_index: target.file_index, row: *row, distance });
             }
         }
+    }
+}
+
+/// From the codes of a row, to the codes of others.
+pub(super) struct RowDistances<'a, 'b> {
+    pub kernels: CodeKernels,
+    pub records: Records<'a>,
+    pub row: u32,
+    pub out: &'b mut RecordDistances,
+}
+
+impl Distances for RowDistances<'_, '_> {
+    fn compute(&mut self, rows: &[u32]) -> &[f32] {
+        rows.iter().for_each(|row| self.records.prefetch(self.kernels, *row as usize));
+        self.records.distances(self.row, rows, self.out);
+        &self.out.list
     }
 }
 
@@ -192,20 +215,23 @@ impl Walker {
     /// Puts the places that a place links to and that were not seen into `places`.
     #[inline]
     fn gather(&mut self, level: &Level<'_>, place: u32) {
-        self.places.clear();
-        let count = level.count();
-        for link in level.links(place) {
+        let Walker { stamps, stamp, places, .. } = self;
+        let links = level.links(place);
+        let stamps = &mut stamps[..level.count()];
+        if places.len() < links.len() {
+            places.resize(links.len(), 0);
+        }
+        // Which of them were seen cannot be predicted: every place is written, and the next one over it if it was.
+        let mut unseen = 0;
+        for link in links {
             let place = u32::from_le_bytes(*link);
-            if place as usize >= count {
-                continue;
-            }
-            if let Some(stamp) = self.stamps.get_mut(place as usize)
-                && *stamp != self.stamp
-            {
-                *stamp = self.stamp;
-                self.places.push(place);
+            if let Some(of_place) = stamps.get_mut(place as usize) {
+                places[unseen] = place;
+                unseen += usize::from(*of_place != *stamp);
+                *of_place = *stamp;
             }
         }
+        places.truncate(unseen);
     }
 }
 
