@@ -15,6 +15,8 @@ use crate::types::{Error, ErrorKind, Result};
 
 /// The output field that counts.
 const COUNT: &str = "count(*)";
+/// How output fields begin that ask for a number about rows instead of rows.
+const AGGREGATIONS: [&str; 5] = ["count(", "sum(", "min(", "max(", "avg("];
 /// Parameters that change what a query means and that this server does not know yet.
 const UNKNOWN: [&str; 2] = ["group_by_fields", "order_by_fields"];
 
@@ -34,6 +36,9 @@ pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<Qu
     let window = Window::new(&pairs)?;
     if pairs.is_true("iterator") {
         found.read_at(request.guarantee_timestamp);
+    }
+    if let Some(name) = request.output_fields.iter().find(|name| is_unknown_aggregation(name)) {
+        return Err(Error::unimplemented(format_args!("the aggregation {} of a query", name.trim())));
     }
     let is_count = request.output_fields.iter().any(|name| name.trim().eq_ignore_ascii_case(COUNT));
     if !is_count && window.limit.is_none() && request.expr.trim().is_empty() {
@@ -68,6 +73,11 @@ pub(super) fn query_found(mut found: Found, request: &QueryRequest) -> Result<Qu
         primary_field_name: found.view().manifest.schema.primary().name.clone(),
         ..Default::default()
     })
+}
+
+fn is_unknown_aggregation(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    name != COUNT && name.ends_with(')') && AGGREGATIONS.iter().any(|start| name.starts_with(start))
 }
 
 fn rows(

@@ -9,7 +9,9 @@ use crate::proto::common::KeyValuePair;
 use crate::types::{Error, ErrorKind, Metric, Result};
 
 /// Parameters that change what a search means and that this server does not know yet.
-const UNKNOWN: [&str; 3] = ["order_by_fields", "analyzer_name", "hints"];
+const UNKNOWN: [&str; 2] = ["order_by_fields", "analyzer_name"];
+/// Hints about how a filter is applied in Milvus, which change no result: here filters always go into the search.
+const HINTS: [&str; 2] = ["iterative_filter", "disable"];
 
 /// Checked parameters of one search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,6 +77,7 @@ impl SearchParams {
             ..SearchParams::default()
         };
         params.add_json(pairs.get("params").unwrap_or_default())?;
+        params.check_hints(pairs.get("hints"))?;
         params.round_decimal = round_decimal(pairs.get("round_decimal"))?;
         params.group_by = GroupBy::new(&pairs)?;
         params.check_group_by()?;
@@ -82,6 +85,21 @@ impl SearchParams {
             .map_err(|error| Error::new(error.kind, format!("parse iterator v2 info failed: {}", error.message)))?;
         params.add_window(&pairs)?;
         Ok(params)
+    }
+
+    /// Refuses a hint that is none. Milvus does not look at them in a range search.
+    fn check_hints(&self, hints: Option<&str>) -> Result<()> {
+        let (text, shown) = match hints {
+            Some(hints) => (Some(hints), hints.to_owned()),
+            None => match self.of_index.get("hints").filter(|hints| !hints.is_null()) {
+                Some(hints) => (hints.as_str(), hints.to_string()),
+                None => return Ok(()),
+            },
+        };
+        if self.radius.is_some() || text.is_some_and(|text| HINTS.contains(&text)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unexpected, format!("hints: {shown} not supported")))
     }
 
     fn check_group_by(&self) -> Result<()> {

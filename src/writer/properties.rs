@@ -2,12 +2,18 @@
 
 use crate::config::limits::TTL_SECONDS_MAX;
 use crate::proto::instants::zone;
+use crate::types::resource_groups::DEFAULT_RESOURCE_GROUP;
 use crate::types::{
     CollectionRecord, CollectionSchema, Error, ErrorKind, ISOLATION_PROPERTY, Result, TTL_PROPERTY, ZONE_PROPERTY,
 };
 
-/// The field whose values say when a row expires.
-const TTL_FIELD_PROPERTY: &str = "ttl_field";
+/// Properties that ask for something this server does not do, with the values that ask for nothing.
+const UNSUPPORTED: [(&str, &[&str]); 4] = [
+    ("ttl_field", &[]),
+    ("collection.replica.number", &["0", "1"]),
+    ("collection.resource_groups", &["", DEFAULT_RESOURCE_GROUP]),
+    ("namespace.enabled", &["false"]),
+];
 
 /// Checks properties that are set on a collection with this schema.
 ///
@@ -18,12 +24,21 @@ pub fn check(properties: &[(String, String)], schema: &CollectionSchema) -> Resu
         match key.as_str() {
             ZONE_PROPERTY => zone(value).map(|_| ())?,
             TTL_PROPERTY => check_ttl(value)?,
-            TTL_FIELD_PROPERTY => return Err(Error::unimplemented(format_args!("collection property {key}={value}"))),
             ISOLATION_PROPERTY => check_isolation(value, schema)?,
-            _ => {}
+            _ => check_supported(key, value)?,
         }
     }
     Ok(())
+}
+
+fn check_supported(key: &str, value: &str) -> Result<()> {
+    let value_asks_nothing = |nothing: &[&str]| nothing.contains(&value.trim().to_ascii_lowercase().as_str());
+    match UNSUPPORTED.iter().find(|(unsupported, _)| *unsupported == key) {
+        Some((_, nothing)) if !value_asks_nothing(nothing) => {
+            Err(Error::unimplemented(format_args!("collection property {key}={value}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks properties that are set on, and keys that are deleted from, an existing collection.

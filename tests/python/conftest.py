@@ -198,11 +198,12 @@ def shared(shared_server):
     connected.close()
 
 
-def refused(text, call, *arguments, **keywords):
-    """The call must fail and say the text; the error is returned."""
+def refused(text, call, *arguments, code=None, **keywords):
+    """The call must fail and say the text, with the code if one is given; the error is returned."""
     from pymilvus import MilvusException
 
     with pytest.raises(MilvusException) as caught:
         call(*arguments, **keywords)
     assert text in str(caught.value), f"{caught.value} does not say {text!r}"
+    assert code is None or caught.value.code == code, caught.value
     return caught.value

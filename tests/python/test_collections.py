@@ -362,6 +362,15 @@ def test_one_replica_in_the_one_resource_group(words):
     refused("collection not loaded", words.describe_replica, "words")
 
 
+def test_properties_that_ask_for_what_there_is_not_are_refused_by_name(words):
+    for name, value in [("collection.replica.number", 2), ("collection.resource_groups", "fast"), ("namespace.enabled", True), ("ttl_field", "id")]:
+        refused(f"collection property {name}={value} is not supported yet by ShoalDB", words.alter_collection_properties, "words", properties={name: value}, code=10)
+        refused(f"collection property {name}={value} is not supported", words.create_collection, "refused", dimension=DIM, properties={name: value})
+    assert not words.has_collection("refused")
+    words.alter_collection_properties("words", properties={"collection.replica.number": 1, "collection.resource_groups": "__default_resource_group", "namespace.enabled": False, "collection.insertRate.max.mb": 5})
+    assert words.describe_collection("words")["properties"]["collection.insertRate.max.mb"] == "5"
+
+
 def test_load_fields_are_checked(words):
     words.release_collection("words")
     refused("fieldName(nothing) not found", words.load_collection, "words", load_fields=["id", "vector", "nothing"])

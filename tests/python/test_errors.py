@@ -4,7 +4,9 @@ import os
 import socket
 
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusClient
+
+from conftest import refused
 
 DIM = 4
 
@@ -14,13 +16,6 @@ def small(client):
     client.create_collection("small", dimension=DIM, metric_type="L2")
     client.insert("small", [{"id": i, "vector": [float(i)] * DIM} for i in range(10)])
     return client
-
-
-def refused(text, call, *arguments, **keywords):
-    with pytest.raises(MilvusException) as caught:
-        call(*arguments, **keywords)
-    assert text in str(caught.value), f"{caught.value} does not say {text!r}"
-    return caught.value
 
 
 def test_unknown_names(small):

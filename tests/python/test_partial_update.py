@@ -3,16 +3,9 @@
 import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from conftest import wait_until
+from conftest import refused, wait_until
 
 DIM = 2
-
-
-def refused(text, call, *arguments, **keywords):
-    with pytest.raises(MilvusException) as caught:
-        call(*arguments, **keywords)
-    assert text in str(caught.value), f"{caught.value} does not say {text!r}"
-    return caught.value
 
 
 def create(client, name="items", auto_id=False, key=DataType.INT64):

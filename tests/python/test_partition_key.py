@@ -1,16 +1,11 @@
 """Partition keys: rows go to partitions by a hash of a field, filters on it look at those partitions only, users do not name them."""
 
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusClient
+
+from conftest import refused
 
 DIM = 2
-
-
-def refused(text, call, *arguments, **keywords):
-    with pytest.raises(MilvusException) as caught:
-        call(*arguments, **keywords)
-    assert text in str(caught.value), f"{caught.value} does not say {text!r}"
-    return caught.value
 
 
 def build(key=DataType.VARCHAR, **field):

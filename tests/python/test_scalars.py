@@ -4,7 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusClient
+
+from conftest import refused
 
 DIM = 2
 SCALARS = {
@@ -29,14 +31,6 @@ ELEMENTS = {
     "ad": (DataType.DOUBLE, [0.1, -1e300]),
     "as": (DataType.VARCHAR, ["", "x", "äöü"]),
 }
-
-
-def refused(text, call, *arguments, code=None, **keywords):
-    with pytest.raises(MilvusException) as caught:
-        call(*arguments, **keywords)
-    assert text in str(caught.value), f"{caught.value} does not say {text!r}"
-    assert code is None or caught.value.code == code, caught.value
-    return caught.value
 
 
 def make(client, name, add_fields, **keywords):

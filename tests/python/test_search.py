@@ -3,16 +3,11 @@
 import time
 
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusClient
+
+from conftest import refused
 
 DIM = 4
-
-
-def refused(text, call, *arguments, **keywords):
-    with pytest.raises(MilvusException) as caught:
-        call(*arguments, **keywords)
-    assert text in str(caught.value), f"{caught.value} does not say {text!r}"
-    return caught.value
 
 
 def row(key):
@@ -416,3 +411,13 @@ def test_the_first_generation_of_iterators_pages_by_ranges(goods):
 
 def test_what_a_search_does_not_do_yet_is_named(goods):
     refused("not supported", search, goods, order_by_fields=[{"field": "price", "order": "asc"}])
+
+
+def test_hints_that_change_no_result_are_taken(goods):
+    plain = ids(search(goods, filter="id > 7")[0])
+    for hints in ["iterative_filter", "disable"]:
+        assert ids(search(goods, filter="id > 7", search_params={"hints": hints})[0]) == plain
+        assert ids(search(goods, filter="id > 7", search_params={"params": {"hints": hints}})[0]) == plain
+    refused("hints: faster not supported", search, goods, search_params={"hints": "faster"}, code=65535)
+    refused('hints: "faster" not supported', search, goods, search_params={"params": {"hints": "faster"}})
+    refused("hints: 3 not supported", search, goods, search_params={"params": {"hints": 3}})
