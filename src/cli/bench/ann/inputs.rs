@@ -1,6 +1,6 @@
 //! What is searched, what is searched for, and what must be found.
 
-use super::vectors::{self, Table};
+use super::vectors::{self, Part, Table};
 use super::{Options, clusters, truth};
 use crate::types::{Error, Result};
 
@@ -36,7 +36,7 @@ impl Inputs {
         let (Some(queries), Some(truth)) = (&options.queries, &options.truth) else {
             return Err(Error::invalid("--attach needs --queries and --truth"));
         };
-        let queries = vectors::load(queries)?;
+        let queries = vectors::load(queries, Part::Queries)?;
         let truth = truth::read(truth, u32::MAX as usize, queries.rows(), options.k)?;
         Ok(Inputs { base: Table { dim: queries.dim, values: Vec::new() }, queries, truth })
     }
@@ -53,9 +53,9 @@ impl Inputs {
             let (rows, dim) = shape?;
             return Ok(held_out(clusters::rows(rows + options.query_count, rows, dim), options.query_count));
         }
-        let base = vectors::load(path)?;
+        let base = vectors::load(path, Part::Base)?;
         match &options.queries {
-            Some(path) => Ok((base, vectors::load(path)?)),
+            Some(path) => Ok((base, vectors::load(path, Part::Queries)?)),
             None => {
                 let count = options.query_count.min(base.rows() / 2);
                 Ok(held_out(base, count))

@@ -37,7 +37,8 @@ const SWEEP: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448,
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Vectors to search: .npy (f32, f16), .fvecs, .bvecs or IDX, also packed with gzip; or clusters:ROWSxDIM, which are made
+    /// Vectors to search: .npy (f32, f16), .fvecs, .bvecs or IDX, also packed with gzip; HDF5 of ann-benchmarks in a build with the
+    /// feature hdf5; or clusters:ROWSxDIM, which are made
     #[arg(long, value_name = "FILE", required_unless_present = "attach")]
     base: Option<PathBuf>,
     /// Vectors to search for; without it, the last ones of the base, which are then not in the index

@@ -1,7 +1,5 @@
-//! Files of vectors: .npy, .fvecs, .ivecs, .bvecs, IDX; plain or packed with gzip.
-//!
-//! HDF5 is not read: no pure Rust crate of it is mature enough to trust a benchmark to, and the C library is a build step of its
-//! own. `numpy.save("base.npy", h5py.File("x.hdf5")["train"])` makes a file that is read.
+//! Files of vectors: .npy, .fvecs, .ivecs, .bvecs, IDX; plain or packed with gzip; HDF5 as ann-benchmarks has it,
+//! when this was built with the feature `hdf5`.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +11,7 @@ use crate::types::{Error, Result};
 /// The first bytes of a packed file.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const NPY_MAGIC: &[u8] = b"\x93NUMPY";
+const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Rows of one length.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,14 +34,25 @@ impl<T> Table<T> {
     }
 }
 
+/// What a file of several arrays is read for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    /// What is searched.
+    Base,
+    /// What is searched for.
+    Queries,
+    /// The rows nearest to each query.
+    Truth,
+}
+
 /// Vectors of a file, as `f32`.
-pub(super) fn load(path: &Path) -> Result<Table<f32>> {
-    read(path, |elements| elements.floats())
+pub(super) fn load(path: &Path, part: Part) -> Result<Table<f32>> {
+    read(path, part, |elements| elements.floats())
 }
 
 /// Row numbers of a file: the nearest rows of each query.
 pub(super) fn load_rows(path: &Path) -> Result<Table<u32>> {
-    read(path, |elements| elements.rows())
+    read(path, Part::Truth, |elements| elements.rows())
 }
 
 /// Writes rows as .fvecs or .ivecs.
@@ -55,12 +65,14 @@ pub(super) fn store<T: bytemuck::NoUninit>(path: &Path, table: &Table<T>) -> Res
     std::fs::write(path, bytes).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
 }
 
-fn read<T: Copy>(path: &Path, convert: fn(Elements<'_>) -> Vec<T>) -> Result<Table<T>> {
+fn read<T: Copy>(path: &Path, part: Part, convert: fn(Elements<'_>) -> Vec<T>) -> Result<Table<T>> {
     let bytes = contents(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let name = name.trim_end_matches(".gz");
     let parsed = if bytes.starts_with(NPY_MAGIC) {
         npy(&bytes, convert)
+    } else if bytes.starts_with(HDF5_MAGIC) {
+        hdf5(bytes, part, convert)
     } else if let Some(element) = vecs_element(name) {
         vecs(&bytes, element, convert)
     } else {
@@ -173,6 +185,37 @@ fn npy<T: Copy>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::resul
     Ok(Table { dim, values })
 }
 
+#[cfg(feature = "hdf5")]
+fn hdf5<T>(bytes: Vec<u8>, part: Part, convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+    let failed = |error: hdf5_pure::Error| error.to_string();
+    let name = match part {
+        Part::Base => "train",
+        Part::Queries => "test",
+        Part::Truth => "neighbors",
+    };
+    let file = hdf5_pure::File::from_bytes(bytes).map_err(failed)?;
+    let dataset = file.dataset(name).map_err(failed)?;
+    let shape = dataset.shape().map_err(failed)?;
+    let [_, dim] = shape[..] else { return Err(format!("the shape of {name} is {shape:?}, not [rows, dim]")) };
+    let dim = usize::try_from(dim).map_err(|_| format!("{name} has {dim} columns"))?;
+    let values = match part {
+        Part::Truth => {
+            let rows: Vec<i32> = dataset.read().map_err(failed)?;
+            convert(Elements { bytes: bytemuck::cast_slice(&rows), element: Element::I32 })
+        }
+        Part::Base | Part::Queries => {
+            let values: Vec<f32> = dataset.read().map_err(failed)?;
+            convert(Elements { bytes: bytemuck::cast_slice(&values), element: Element::F32 })
+        }
+    };
+    Ok(Table { dim, values })
+}
+
+#[cfg(not(feature = "hdf5"))]
+fn hdf5<T>(_: Vec<u8>, _: Part, _: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+    Err("HDF5 is read by a build with the feature hdf5: cargo build --release --bins --features hdf5".to_owned())
+}
+
 fn field<'a>(header: &'a str, start: &str, end: &str) -> Option<&'a str> {
     Some(header.split_once(start)?.1.split_once(end)?.0)
 }
@@ -247,13 +290,13 @@ mod tests {
     fn arrays_of_numpy_are_read_in_either_order_and_precision() {
         let body: Vec<u8> = (0..6).flat_map(|value| (value as f32).to_le_bytes()).collect();
         let (_dir, path) = file("a.npy", &npy_file("<f4", "False", "2, 3", &body));
-        let table = load(&path).unwrap();
+        let table = load(&path, Part::Base).unwrap();
         assert_eq!((table.dim, table.rows(), table.row(1)), (3, 2, &[3.0, 4.0, 5.0][..]));
         let (_dir, path) = file("a.npy", &npy_file("<f4", "True", "3, 2", &body));
-        assert_eq!(load(&path).unwrap().values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(load(&path, Part::Base).unwrap().values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         let body: Vec<u8> = [1.5, -2.0].into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
         let (_dir, path) = file("a.npy", &npy_file("<f2", "False", "1, 2", &body));
-        assert_eq!(load(&path).unwrap().values, [1.5, -2.0]);
+        assert_eq!(load(&path, Part::Base).unwrap().values, [1.5, -2.0]);
         let (_dir, path) =
             file("a.npy", &npy_file("<i8", "False", "1, 2", &[7, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]));
         assert_eq!(load_rows(&path).unwrap().values, [7, 257]);
@@ -262,7 +305,7 @@ mod tests {
     #[test]
     fn rows_with_their_length_in_front_are_read() {
         let (_dir, path) = file("a.bvecs", &[2, 0, 0, 0, 8, 9, 2, 0, 0, 0, 1, 255]);
-        assert_eq!(load(&path).unwrap(), Table { dim: 2, values: vec![8.0, 9.0, 1.0, 255.0] });
+        assert_eq!(load(&path, Part::Base).unwrap(), Table { dim: 2, values: vec![8.0, 9.0, 1.0, 255.0] });
         let (_dir, path) = file("a.ivecs", &[1, 0, 0, 0, 5, 1, 0, 0]);
         assert_eq!(load_rows(&path).unwrap().values, [261]);
     }
@@ -271,10 +314,10 @@ mod tests {
     fn images_are_read_through_gzip() {
         let plain = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4];
         let (_dir, path) = file("plain", &plain);
-        assert_eq!(load(&path).unwrap(), Table { dim: 4, values: vec![1.0, 2.0, 3.0, 4.0] });
+        assert_eq!(load(&path, Part::Base).unwrap(), Table { dim: 4, values: vec![1.0, 2.0, 3.0, 4.0] });
         let packed = Command::new("gzip").arg("-c").arg(&path).output().unwrap().stdout;
         let (_dir, path) = file("a.gz", &packed);
-        assert_eq!(load(&path).unwrap().rows(), 1);
+        assert_eq!(load(&path, Part::Base).unwrap().rows(), 1);
     }
 
     #[test]
@@ -284,12 +327,31 @@ mod tests {
             [("a.npy", &npy[..]), ("a.fvecs", &[2, 0, 0, 0, 1]), ("a", b"rows"), ("a", &[0, 0, 8, 1, 9])]
         {
             let (_dir, path) = file(name, bytes);
-            assert!(load(&path).is_err(), "{name}");
+            assert!(load(&path, Part::Base).is_err(), "{name}");
         }
         let (_dir, path) = file("a.npy", &npy_file(">f4", "False", "1, 1", &[0; 4]));
-        assert!(load(&path).unwrap_err().to_string().contains(">f4"));
+        assert!(load(&path, Part::Base).unwrap_err().to_string().contains(">f4"));
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(GZIP_MAGIC).unwrap();
-        assert!(load(file.path()).is_err());
+        assert!(load(file.path(), Part::Base).is_err());
+    }
+
+    #[cfg(feature = "hdf5")]
+    #[test]
+    fn arrays_of_hdf5_are_read_by_their_names() {
+        let mut builder = hdf5_pure::FileBuilder::new();
+        builder.create_dataset("train").with_f32_data(&[1.0, 2.0, 3.0, 4.0]).with_shape(&[2, 2]);
+        builder.create_dataset("neighbors").with_i32_data(&[1, 0]).with_shape(&[1, 2]);
+        let (_dir, path) = file("a.hdf5", &builder.finish().unwrap());
+        assert_eq!(load(&path, Part::Base).unwrap(), Table { dim: 2, values: vec![1.0, 2.0, 3.0, 4.0] });
+        assert_eq!(load_rows(&path).unwrap(), Table { dim: 2, values: vec![1, 0] });
+        assert!(load(&path, Part::Queries).is_err());
+    }
+
+    #[cfg(not(feature = "hdf5"))]
+    #[test]
+    fn hdf5_is_refused_with_what_to_do() {
+        let (_dir, path) = file("a.hdf5", HDF5_MAGIC);
+        assert!(load(&path, Part::Queries).unwrap_err().to_string().contains("--features hdf5"));
     }
 }
