@@ -1,30 +1,36 @@
 //! Deletes of one table file: the live form (a word per row, shared) and the durable form (a checkpoint).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::FormatError;
+use super::living::LastLiving;
 use crate::sys::map::SharedMap;
 
 const LIVE: &str = "deleted_at file";
 const LIVE_MAGIC: [u8; 8] = *b"SHOALDEL";
 const CHECKPOINT: &str = "delete checkpoint";
 const CHECKPOINT_MAGIC: [u8; 8] = *b"SHOALDCP";
+const LIVE_VERSION: u32 = 2;
 const VERSION: u32 = 1;
-/// The count of marked rows has a cache line of its own; the cells begin at the next.
+/// The count of marked rows has a cache line of its own.
 const COUNT_OFFSET: usize = 64;
-const CELLS_OFFSET: usize = 128;
+/// The rows that were marked last (u32 each), a ring: mark `i` is at `i % RECENT_MAX`.
+const RECENT_OFFSET: usize = 128;
+const RECENT_MAX: u64 = ((CELLS_OFFSET - RECENT_OFFSET) / 4) as u64;
+const CELLS_OFFSET: usize = 4096;
 /// Magic, version, reserved, count.
 const CHECKPOINT_HEADER_BYTES: usize = 24;
 /// Row (u32) and timestamp (u64).
 const MARK_BYTES: usize = 12;
 
-/// A live `deleted_at` file: header (magic, version, length, rows, count of marked rows), then one u64 per row:
-/// 0 = not deleted, else the timestamp of the delete. Cells go from 0 to a timestamp once; one process writes.
+/// A live `deleted_at` file: header (magic, version, length, rows, count of marked rows, those marked last), then one u64 per
+/// row: 0 = not deleted, else the timestamp of the delete. Cells go from 0 to a timestamp once; one thread at a time marks.
 #[derive(Clone, Debug)]
 pub struct DeletedAt {
     map: Arc<SharedMap>,
     row_count: usize,
+    living: LastLiving,
 }
 
 impl DeletedAt {
@@ -42,11 +48,11 @@ impl DeletedAt {
         assert!(file_bytes <= map.len(), "deleted_at of {row_count} rows in {} bytes", map.len());
         let mut header = [0; 32];
         header[0..8].copy_from_slice(&LIVE_MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        header[8..12].copy_from_slice(&LIVE_VERSION.to_le_bytes());
         header[16..24].copy_from_slice(&(file_bytes as u64).to_le_bytes());
         header[24..32].copy_from_slice(&(row_count as u64).to_le_bytes());
         map.write(0, &header);
-        DeletedAt { map, row_count }
+        DeletedAt { map, row_count, living: LastLiving::default() }
     }
 
     /// Checks the header against the map's length.
@@ -58,7 +64,7 @@ impl DeletedAt {
             .get(0..32)
             .and_then(|header| header.try_into().ok())
             .ok_or_else(|| FormatError::Foreign { what: LIVE, detail: format!("only {} bytes", map.len()) })?;
-        if header[0..8] != LIVE_MAGIC || u32_at(&header, 8) != Some(VERSION) {
+        if header[0..8] != LIVE_MAGIC || u32_at(&header, 8) != Some(LIVE_VERSION) {
             return Err(FormatError::Foreign { what: LIVE, detail: "another magic number or version".to_owned() });
         }
         let (file_bytes, rows) = (u64_at(&header, 16), u64_at(&header, 24));
@@ -70,7 +76,7 @@ impl DeletedAt {
                 what: LIVE,
                 detail: format!("{rows:?} rows, {file_bytes:?} bytes in a file of {}", map.len()),
             })?;
-        Ok(DeletedAt { map, row_count })
+        Ok(DeletedAt { map, row_count, living: LastLiving::default() })
     }
 
     /// Rows of the table file.
@@ -93,7 +99,11 @@ impl DeletedAt {
         let Some(cell) = self.cells().get(row) else { return false };
         let is_new = cell.compare_exchange(0, timestamp, Ordering::Release, Ordering::Relaxed).is_ok();
         if is_new {
-            self.map.atomic_u64(COUNT_OFFSET).fetch_add(1, Ordering::Relaxed);
+            let count = self.map.atomic_u64(COUNT_OFFSET);
+            let mark = count.load(Ordering::Relaxed);
+            self.recent_slot(mark).store(row as u32, Ordering::Release);
+            // Who reads the count sees the marks that it counts, and the slots.
+            count.store(mark + 1, Ordering::Release);
         }
         is_new
     }
@@ -101,6 +111,30 @@ impl DeletedAt {
     /// How many rows are marked, for statistics.
     pub fn marked_count(&self) -> u64 {
         self.map.atomic_u64(COUNT_OFFSET).load(Ordering::Relaxed)
+    }
+
+    /// How many rows are marked; those are seen.
+    pub(super) fn marks_counted(&self) -> u64 {
+        self.map.atomic_u64(COUNT_OFFSET).load(Ordering::Acquire)
+    }
+
+    /// The rows of the marks from `first` up to `end`, which are counted; `None` when they are no longer all there.
+    pub(super) fn recent(&self, first: u64, end: u64) -> Option<Vec<u32>> {
+        let is_there = |counted: u64| counted.checked_sub(first).is_some_and(|behind| behind < RECENT_MAX);
+        if first > end || !is_there(end) {
+            return None;
+        }
+        let rows = (first..end).map(|mark| self.recent_slot(mark).load(Ordering::Acquire)).collect();
+        // Whoever read what a later mark left reads that one's count, or the count before it, too.
+        is_there(self.marks_counted()).then_some(rows)
+    }
+
+    pub(super) fn last_living(&self) -> &LastLiving {
+        &self.living
+    }
+
+    fn recent_slot(&self, mark: u64) -> &AtomicU32 {
+        self.map.atomic_u32(RECENT_OFFSET + (mark % RECENT_MAX) as usize * 4)
     }
 }
 

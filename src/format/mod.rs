@@ -5,6 +5,7 @@
 pub mod deletes;
 pub mod growing;
 mod layout;
+mod living;
 pub mod log_record;
 #[cfg(test)]
 pub(crate) mod samples;

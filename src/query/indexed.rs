@@ -11,7 +11,7 @@ use crate::types::{Bitmap, FieldId};
 
 thread_local! {
     /// Grows to what the largest index takes and stays: searches allocate nothing.
-    static SCRATCH: RefCell<IndexScratch> = RefCell::default();
+    static SCRATCH: RefCell<(IndexScratch, TopK)> = RefCell::default();
 }
 
 /// The index of a file that a search can use.
@@ -71,7 +71,7 @@ impl IndexSearch<'_> {
             file_index: self.file_index,
         };
         let mut short = Vec::new();
-        SCRATCH.with_borrow_mut(|scratch| {
+        SCRATCH.with_borrow_mut(|(scratch, found)| {
             let queries = self.queries.dense_values().chunks_exact(self.queries.dim);
             for (place, (query, top)) in queries.zip(tops).enumerate() {
                 if self.filter.is_none() || self.range.is_some() {
@@ -79,13 +79,13 @@ impl IndexSearch<'_> {
                     continue;
                 }
                 // The rows that match may lie far from the query, beyond what was visited.
-                let mut found = TopK::new(self.fetch);
-                index.search(query, &request, scratch, &mut found)?;
-                let found = found.into_sorted();
+                found.begin(self.fetch);
+                index.search(query, &request, scratch, found)?;
+                let found = found.sort();
                 if found.len() < self.fetch.min(self.matching) {
                     short.push(place);
                 } else {
-                    found.into_iter().for_each(|hit| top.push(hit));
+                    found.iter().for_each(|hit| top.push(*hit));
                 }
             }
             Ok::<(), IndexError>(())

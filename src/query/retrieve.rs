@@ -64,7 +64,7 @@ pub fn count(snapshot: &Snapshot, selection: &Selection) -> Result<u64> {
         let Some(rows) = snapshot.file_rows(file) else { continue };
         let Some(window) = candidates(snapshot, &rows, selection)? else { continue };
         let matching = snapshot.matching_window(&rows, selection, window);
-        count += matching.map_or(0, |matching| matching.count() as u64);
+        count += matching.map_or(0, |matching| matching.count as u64);
     }
     Ok(count)
 }

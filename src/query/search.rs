@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::group::{Grouping, Groups};
 use super::indexed::{IndexSearch, Outcome, index_of};
 use super::key::Key;
 use super::parts::{Part, Parts, Span};
-use super::snapshot::{FileRows, RowAddress, Selection, Snapshot, slice_column};
+use super::snapshot::{FileRows, MatchingRows, RowAddress, Selection, Snapshot, slice_column};
 use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::{self, DistanceRange};
 use crate::index::spec::SearchSettings;
@@ -261,9 +262,9 @@ impl<'a> Search<'a> {
         let column = VectorColumn::new(self.field, bytes).ok_or_else(|| self.contradiction())?;
         let Some(matching) = snapshot.matching_window(&rows, selection, window) else { return Ok(()) };
         let candidates = matching.row_count;
-        let Some(filter) = with_values(matching.filter, validity, candidates) else { return Ok(()) };
+        let Some(matching) = with_values(matching, validity) else { return Ok(()) };
         let file_index = u32::try_from(file).map_err(|_| Error::internal("more than 2^32 files in one snapshot"))?;
-        let filter = filter.as_ref();
+        let filter = matching.filter.as_deref();
         let range = self.options.range;
         let scan = |queries: &Queries, tops: &mut [TopK]| {
             flat::scan(queries, column, 0..candidates, filter, range, file_index, tops);
@@ -283,7 +284,7 @@ impl<'a> Search<'a> {
             fetch,
             settings: &self.options.settings,
             filter,
-            matching: filter.map_or(candidates, Bitmap::count_ones),
+            matching: matching.count,
             range,
             file_index,
         };
@@ -366,17 +367,20 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Takes rows without a value out of a filter; `None` when nothing is left.
-fn with_values(filter: Option<Bitmap>, validity: Validity<'_>, row_count: usize) -> Option<Option<Bitmap>> {
+/// Takes out rows without a value; `None` when nothing is left.
+fn with_values(matching: MatchingRows, validity: Validity<'_>) -> Option<MatchingRows> {
     match validity {
-        Validity::All => Some(filter),
+        Validity::All => Some(matching),
         Validity::None => None,
         Validity::Bits { .. } | Validity::Bytes(_) => {
-            let mut filter = filter.unwrap_or_else(|| Bitmap::ones(row_count));
+            let MatchingRows { row_count, filter, .. } = matching;
+            let mut filter = filter.unwrap_or_else(|| Arc::new(Bitmap::ones(row_count)));
+            let bits = Arc::make_mut(&mut filter);
             for row in (0..row_count).filter(|row| !validity.is_valid(*row)) {
-                filter.set(row, false);
+                bits.set(row, false);
             }
-            Some(Some(filter))
+            let count = bits.count_ones();
+            Some(MatchingRows { row_count, filter: Some(filter), count })
         }
     }
 }

@@ -56,14 +56,9 @@ pub struct MatchingRows {
     /// Rows `0..row_count` are looked at.
     pub row_count: usize,
     /// Of these, the ones whose bit is set; `None` = all.
-    pub filter: Option<Bitmap>,
-}
-
-impl MatchingRows {
+    pub filter: Option<Arc<Bitmap>>,
     /// How many rows match.
-    pub fn count(&self) -> usize {
-        self.filter.as_ref().map_or(self.row_count, Bitmap::count_ones)
-    }
+    pub count: usize,
 }
 
 impl Snapshot {
@@ -157,37 +152,53 @@ impl Snapshot {
     ) -> Option<MatchingRows> {
         let row_count = window.len();
         let existing = self.existing_rows(rows, window.clone());
-        if row_count == 0 || existing.as_ref().is_some_and(|existing| existing.count_ones() == 0) {
+        let (existing, count) = match existing {
+            None => (None, row_count),
+            Some((existing, count)) => ((count < row_count).then_some(existing), count),
+        };
+        if count == 0 {
             return None;
         }
         if selection.plan.is_match_all() {
-            return Some(MatchingRows { row_count, filter: existing });
+            return Some(MatchingRows { row_count, filter: existing, count });
         }
         let mut filter = selection.plan.evaluate(&Window { rows, window });
         if let Some(existing) = &existing {
             filter.and(existing);
         }
-        (filter.count_ones() > 0).then_some(MatchingRows { row_count, filter: Some(filter) })
+        let count = filter.count_ones();
+        (count > 0).then(|| MatchingRows { row_count, filter: Some(Arc::new(filter)), count })
     }
 
-    /// The rows of a window that exist; `None` = all of them.
-    fn existing_rows(&self, rows: &FileRows<'_>, window: Range<usize>) -> Option<Bitmap> {
+    /// The rows of a window that exist, and how many; `None` = all of them.
+    fn existing_rows(&self, rows: &FileRows<'_>, window: Range<usize>) -> Option<(Arc<Bitmap>, usize)> {
         let inserted = self.depends_on_insert(rows).then(|| {
             let timestamps = &rows.insert_timestamps()[window.clone()];
             bits_where(timestamps, |timestamp| self.is_inserted(*timestamp))
         });
-        let alive = rows.deleted_at().map(|cells| {
-            // Relaxed is enough: a delete that this snapshot has to see was stored before the release of `visible_ts`,
-            // which this process has acquired.
-            bits_where(&cells[window], |cell| !is_deleted(cell.load(Ordering::Relaxed), self.timestamp))
-        });
-        match (inserted, alive) {
-            (Some(mut inserted), Some(alive)) => {
-                inserted.and(&alive);
-                Some(inserted)
-            }
-            (inserted, alive) => inserted.or(alive),
+        let Some(mut inserted) = inserted else { return self.living_rows(rows, window) };
+        if let Some((living, _)) = self.living_rows(rows, window) {
+            inserted.and(&living);
         }
+        let count = inserted.count_ones();
+        Some((Arc::new(inserted), count))
+    }
+
+    /// The rows of a window that are not deleted, and how many; `None` = all of them.
+    fn living_rows(&self, rows: &FileRows<'_>, window: Range<usize>) -> Option<(Arc<Bitmap>, usize)> {
+        let cells = rows.deleted_at()?;
+        if let FileRows::Sealed(file) = rows
+            && let Some(deletes) = &file.deletes
+            && window == (0..cells.len())
+        {
+            let living = deletes.living(self.timestamp.0);
+            return Some((living.rows, living.count));
+        }
+        // Relaxed is enough: a delete that this snapshot has to see was stored before the release of `visible_ts`,
+        // which this process has acquired.
+        let living = bits_where(&cells[window], |cell| !is_deleted(cell.load(Ordering::Relaxed), self.timestamp));
+        let count = living.count_ones();
+        Some((Arc::new(living), count))
     }
 
     /// Whether a row with this insert timestamp is there, unless it is deleted.
