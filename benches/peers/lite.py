@@ -10,6 +10,7 @@ as a server process of its own, as ShoalDB is. Medians of wall-clock time of a c
 """
 
 import argparse
+import atexit
 import contextlib
 import json
 import os
@@ -327,20 +328,19 @@ def main():
     parts = {"get": get, "insert": insert, "filter": filtered}
     results = {}
     directory = tempfile.mkdtemp(prefix="shoal-lite-")
-    try:
-        print(f"pymilvus {version('pymilvus')}, milvus-lite {version('milvus-lite')}, {os.cpu_count()} cores")
-        for name in options.only.split(","):
-            # Servers of its own for every part: what one left does not weigh on the next.
-            own = Path(directory) / name
-            own.mkdir()
-            with shoal(options.shoal, own) as ours, lite_server(own) as lite, contextlib.ExitStack() as closing:
-                uris = {"ShoalDB": ours, "Milvus Lite, own process": lite, "Milvus Lite, in process": str(own / "in_process.db")}
-                clients = {label: MilvusClient(uri) for label, uri in uris.items()}
-                for client in clients.values():
-                    closing.callback(client.close)
-                results[name] = parts[name](clients, options, numpy)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    # Milvus Lite writes once more when this process ends; what is registered first is done last.
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    print(f"pymilvus {version('pymilvus')}, milvus-lite {version('milvus-lite')}, {os.cpu_count()} cores")
+    for name in options.only.split(","):
+        # Servers of its own for every part: what one left does not weigh on the next.
+        own = Path(directory) / name
+        own.mkdir()
+        with shoal(options.shoal, own) as ours, lite_server(own) as lite, contextlib.ExitStack() as closing:
+            uris = {"ShoalDB": ours, "Milvus Lite, own process": lite, "Milvus Lite, in process": str(own / "in_process.db")}
+            clients = {label: MilvusClient(uri) for label, uri in uris.items()}
+            for client in clients.values():
+                closing.callback(client.close)
+            results[name] = parts[name](clients, options, numpy)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1))
 
