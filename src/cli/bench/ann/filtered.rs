@@ -13,7 +13,7 @@ const QUERIES_MAX: usize = 3_000;
 /// Recall that is compared at.
 const COMPARED_RECALL: f64 = 0.95;
 /// Settings of the search parameter: a filter needs no finer steps.
-const SETTINGS: [usize; 8] = [14, 20, 28, 40, 80, 160, 320, 640];
+const SETTINGS: [usize; 8] = [10, 14, 20, 28, 40, 80, 160, 320];
 /// A scan is measured on so many queries.
 const SCANNED_MAX: usize = 100;
 
