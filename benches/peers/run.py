@@ -87,8 +87,8 @@ def exact(base, queries, metric, k):
     rows = []
     for first in range(0, len(queries), 200):
         distances = squares - (2 if metric == "l2" else 1) * (queries[first : first + 200] @ base.T)
-        nearest = np.argpartition(distances, k, axis=1)[:, :k]
-        rows.append(nearest)
+        # A copy: a view would keep the whole array, which is as long as the base.
+        rows.append(np.argpartition(distances, k, axis=1)[:, :k].copy())
     return np.concatenate(rows)
 
 

@@ -6,10 +6,13 @@
 //! ones that the file carries; only when there were too many for that, or for an old snapshot, every row is looked at.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::deletes::DeletedAt;
 use crate::types::Bitmap;
+
+/// How often a lock that another thread holds is tried.
+const LOCK_ATTEMPTS: usize = 1000;
 
 /// The rows of a file that are there for a snapshot.
 #[derive(Clone, Debug)]
@@ -101,15 +104,29 @@ impl DeletedAt {
 
 impl LastLiving {
     fn get(&self) -> Option<Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock()?.clone()
     }
 
     /// Keeps it unless what is there holds more.
     fn put(&self, known: Known) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref().is_none_or(|last| last.marked < known.marked) {
+        if let Some(mut last) = self.lock()
+            && last.as_ref().is_none_or(|last| last.marked < known.marked)
+        {
             *last = Some(known);
         }
+    }
+
+    /// It is held for as long as it takes to copy two words. A process that was forked at such a moment finds it held for
+    /// ever: it looks at all rows then, and does not hang.
+    fn lock(&self) -> Option<MutexGuard<'_, Option<Known>>> {
+        (0..LOCK_ATTEMPTS).find_map(|_| match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                std::hint::spin_loop();
+                None
+            }
+        })
     }
 }
 
@@ -165,6 +182,18 @@ mod tests {
         for snapshot in [100, 119, 120, 49, 200, 99] {
             check(&file, snapshot);
         }
+    }
+
+    #[test]
+    fn a_lock_that_nobody_gives_back_costs_time_only() {
+        let file = file();
+        file.mark(1, 5);
+        let held = file.last_living().lock().unwrap();
+        check(&file, 9);
+        drop(held);
+        assert!(file.last_living().get().is_none());
+        check(&file, 9);
+        assert!(file.last_living().get().is_some());
     }
 
     #[test]

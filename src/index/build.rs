@@ -113,7 +113,7 @@ impl BuildIndex for GraphBuild<'_> {
     fn write(self: Box<Self>, image: &mut [u8]) -> Result<(), IndexError> {
         let rounds = self.parameters.rounds;
         let report = |at: graph::Progress| self.progress.set(graph_rows_done(at, rounds));
-        Ok(graph::Builder::of_rows(self.parameters, self.rows, &report)?.build(image)?)
+        graph::Builder::of_rows(self.parameters, self.rows, &report)?.build(image)
     }
 }
 

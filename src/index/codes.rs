@@ -6,7 +6,7 @@
 
 use super::IndexError;
 use super::graph::space::{dot, normalise, quantise};
-use super::header::ALIGNMENT;
+use super::header::{ALIGNMENT, Fields, metric_word};
 use crate::kernel::{
     ByteKernels, ByteRows, CODE_DIM_STEP, CodeKernels, Kernels, ROTATION_ROUNDS, Rows, VectorRows, rotate,
     round_to_words,
@@ -50,6 +50,18 @@ impl CodeSpace {
             }
         }
         space
+    }
+
+    /// What an image's header says: metric, dimension and squared norm are its fields 0, 1 and 5.
+    pub fn of_fields(fields: &Fields<'_>) -> Option<CodeSpace> {
+        let squared_norm_max = f32::from_bits(fields.word(5));
+        let space = CodeSpace { metric: fields.metric(0)?, dim: fields.word(1) as usize, squared_norm_max };
+        (1..CODE_DIM_MAX).contains(&space.dim).then_some(space)
+    }
+
+    /// Metric, dimension and squared norm as fields of a header.
+    pub fn words(&self) -> [u32; 3] {
+        [metric_word(self.metric), self.dim as u32, self.squared_norm_max.to_bits()]
     }
 
     /// Elements of a lifted vector.

@@ -1,6 +1,5 @@
 //! Why an index cannot be built, opened or searched.
 
-use super::graph::GraphError;
 use crate::types::{Error, ErrorKind};
 
 /// What is wrong with an index.
@@ -15,16 +14,6 @@ pub enum IndexError {
     /// The vectors or parameters cannot be indexed.
     #[error("the index cannot be built: {0}")]
     Build(&'static str),
-}
-
-impl From<GraphError> for IndexError {
-    fn from(error: GraphError) -> IndexError {
-        match error {
-            GraphError::Damaged(what) => IndexError::Damaged(what),
-            GraphError::Mismatch(what) => IndexError::Mismatch(what),
-            GraphError::Build(what) => IndexError::Build(what),
-        }
-    }
 }
 
 impl From<IndexError> for Error {

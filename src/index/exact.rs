@@ -4,7 +4,30 @@ use super::IndexError;
 use super::flat::{DistanceRange, inverse_norm, negate_cosines};
 use super::{Hit, TopK};
 use crate::kernel::{CodeKernels, Kernels, RowBlock, Rows, VectorRows};
-use crate::types::Metric;
+use crate::types::{Bitmap, Metric};
+
+/// Whether what a search brings fits an index of `row_count` vectors of `dim` elements.
+///
+/// # Errors
+/// When the query's length, the filter or the column does not.
+pub(super) fn check_fit(
+    dim: usize,
+    row_count: usize,
+    query: &[f32],
+    filter: Option<&Bitmap>,
+    source: Option<VectorRows<'_>>,
+) -> Result<(), IndexError> {
+    if query.len() != dim {
+        return Err(IndexError::Mismatch("the query has another dimension"));
+    }
+    if filter.is_some_and(|filter| filter.row_count() != row_count) {
+        return Err(IndexError::Mismatch("the filter has another row count"));
+    }
+    if source.is_some_and(|source| source.dim != dim || source.len() < row_count) {
+        return Err(IndexError::Mismatch("the vector column has fewer rows, or others"));
+    }
+    Ok(())
+}
 
 /// One query, prepared to be compared with rows of a column.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +51,7 @@ impl<'a> ExactQuery<'a> {
     /// # Errors
     /// When the query has another dimension than the rows.
     pub fn new(metric: Metric, query: &'a [f32], rows: VectorRows<'a>) -> Result<ExactQuery<'a>, IndexError> {
-        if query.len() != rows.dim {
-            return Err(IndexError::Mismatch("the query has another dimension"));
-        }
+        check_fit(rows.dim, rows.len(), query, None, None)?;
         let kernels = Kernels::get();
         let mut norm = [0.0];
         if metric == Metric::Cosine

@@ -2,7 +2,6 @@
 //! itself, chooses neighbours among what it met, and offers itself to them. A round reads the graph of the round
 //! before, so that threads change nothing in the outcome.
 
-use super::GraphError;
 use super::connect::{Connector, choose_routes};
 use super::encode::{BlockBits, Row, Vectors};
 use super::layout::{Graph, Parts, Shape};
@@ -12,6 +11,7 @@ use super::search::{Candidate, Reach, Scratch};
 use super::space::{Space, lift_row, mix, quantise, write_signs};
 use super::twins::Twins;
 use super::workers::for_each_piece;
+use crate::index::IndexError;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, VectorRows};
 use crate::types::Metric;
 
@@ -104,7 +104,7 @@ impl<'a> Builder<'a> {
         parameters: BuildParameters,
         vectors: &'a [f32],
         progress: &'a (dyn Fn(Progress) + Sync),
-    ) -> Result<Builder<'a>, GraphError> {
+    ) -> Result<Builder<'a>, IndexError> {
         Builder::of_rows(parameters, VectorRows::of_f32(bytemuck::cast_slice(vectors), parameters.dim), progress)
     }
 
@@ -116,16 +116,16 @@ impl<'a> Builder<'a> {
         parameters: BuildParameters,
         rows: VectorRows<'a>,
         progress: &'a (dyn Fn(Progress) + Sync),
-    ) -> Result<Builder<'a>, GraphError> {
+    ) -> Result<Builder<'a>, IndexError> {
         let dim = parameters.dim;
         if dim == 0 || rows.dim != dim || rows.is_empty() || !rows.bytes.len().is_multiple_of(rows.row_bytes()) {
-            return Err(GraphError::Build("there are no whole vectors"));
+            return Err(IndexError::Build("there are no whole vectors"));
         }
         if rows.len() >= ROW_COUNT_MAX {
-            return Err(GraphError::Build("there are too many vectors for one file"));
+            return Err(IndexError::Build("there are too many vectors for one file"));
         }
         if !rows.are_finite() {
-            return Err(GraphError::Build("a vector has an element that is not finite"));
+            return Err(IndexError::Build("a vector has an element that is not finite"));
         }
         let mut shape = Shape {
             metric: parameters.metric,
@@ -152,12 +152,12 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// When `image` has another length.
-    pub fn build(mut self, image: &mut [u8]) -> Result<(), GraphError> {
+    pub fn build(mut self, image: &mut [u8]) -> Result<(), IndexError> {
         if Some(image.len()) != self.shape.image_bytes() {
-            return Err(GraphError::Build("the image has another length than asked for"));
+            return Err(IndexError::Build("the image has another length than asked for"));
         }
         let Some(mut parts) = Parts::of(&self.shape, image) else {
-            return Err(GraphError::Build("the image is too short"));
+            return Err(IndexError::Build("the image is too short"));
         };
         write_signs(parts.signs, self.parameters.seed);
         self.place_centre(parts.centre);

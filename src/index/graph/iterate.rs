@@ -3,12 +3,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use super::GraphError;
 use super::filtered::Plan;
 use super::layout::{Block, Graph};
 use super::search::{Candidate, Scratch, SearchParameters};
 use super::space::Space;
-use crate::index::{Hit, TopK};
+use crate::index::{Hit, IndexError, TopK};
 use crate::kernel::CodeKernels;
 use crate::types::Bitmap;
 
@@ -49,7 +48,7 @@ impl<'a> Graph<'a> {
     ///
     /// # Errors
     /// When the query's length, the filter or the column does not fit the graph.
-    pub fn iterate(&self, query: &[f32], parameters: SearchParameters<'a>) -> Result<Iteration<'a>, GraphError> {
+    pub fn iterate(&self, query: &[f32], parameters: SearchParameters<'a>) -> Result<Iteration<'a>, IndexError> {
         self.check(query, parameters.filter, parameters.source)?;
         let mut scratch = Scratch::new();
         scratch.query.place(&Space { shape: &self.shape, signs: self.signs, centre: self.centre }, query);

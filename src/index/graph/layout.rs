@@ -2,7 +2,7 @@
 
 use crc_fast::{CrcAlgorithm, checksum};
 
-use super::GraphError;
+use crate::index::IndexError;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
 use crate::types::Metric;
 
@@ -155,21 +155,21 @@ impl<'a> Graph<'a> {
     ///
     /// # Errors
     /// When this is no image, one of another version, or a damaged or truncated one.
-    pub fn open(image: &'a [u8]) -> Result<Graph<'a>, GraphError> {
-        let header = image.first_chunk::<HEADER_BYTES>().ok_or(GraphError::Damaged("it is shorter than a header"))?;
+    pub fn open(image: &'a [u8]) -> Result<Graph<'a>, IndexError> {
+        let header = image.first_chunk::<HEADER_BYTES>().ok_or(IndexError::Damaged("it is shorter than a header"))?;
         if &header[..8] != MAGIC {
-            return Err(GraphError::Damaged("it does not begin like one"));
+            return Err(IndexError::Damaged("it does not begin like one"));
         }
         if checksum(CrcAlgorithm::Crc64Nvme, &header[..HEADER_BYTES - 8]) != long_at(header, HEADER_BYTES - 8) {
-            return Err(GraphError::Damaged("its header's checksum is wrong"));
+            return Err(IndexError::Damaged("its header's checksum is wrong"));
         }
         if word_at(header, 8) != VERSION {
-            return Err(GraphError::Damaged("its format has another version"));
+            return Err(IndexError::Damaged("its format has another version"));
         }
         let shape = shape_of(header)?;
         let is_whole = shape.image_bytes() == Some(image.len()) && long_at(header, 56) == image.len() as u64;
         if !is_whole || word_at(header, 44) as usize != shape.block_bytes() {
-            return Err(GraphError::Damaged("it has not the length that its header tells"));
+            return Err(IndexError::Damaged("it has not the length that its header tells"));
         }
         let (signs, rest) = image[HEADER_BYTES..].split_at(shape.signs_bytes());
         let (centre, rest) = rest.split_at(shape.centre_bytes());
@@ -190,10 +190,10 @@ impl<'a> Graph<'a> {
     ///
     /// # Errors
     /// When a byte is not what was written.
-    pub fn verify(&self) -> Result<(), GraphError> {
+    pub fn verify(&self) -> Result<(), IndexError> {
         let sections = [self.signs, self.centre, self.blocks, self.twins, self.routes];
         let found = sections.map(|section| checksum(CrcAlgorithm::Crc64Nvme, section));
-        if found == self.checksums { Ok(()) } else { Err(GraphError::Damaged("a section's checksum is wrong")) }
+        if found == self.checksums { Ok(()) } else { Err(IndexError::Damaged("a section's checksum is wrong")) }
     }
 
     /// Number of vectors.
@@ -272,12 +272,12 @@ impl<'a> Block<'a> {
     }
 }
 
-fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, GraphError> {
+fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, IndexError> {
     let metric = match word_at(header, 16) {
         0 => Metric::L2,
         1 => Metric::Ip,
         2 => Metric::Cosine,
-        _ => return Err(GraphError::Damaged("its metric is unknown")),
+        _ => return Err(IndexError::Damaged("its metric is unknown")),
     };
     let shape = Shape {
         metric,
@@ -298,7 +298,7 @@ fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, GraphError> {
         && (shape.entry as usize) < shape.row_count
         && word_at(header, 52) <= 1
         && !shape.squared_norm_max.is_nan();
-    if is_possible { Ok(shape) } else { Err(GraphError::Damaged("its header contradicts itself")) }
+    if is_possible { Ok(shape) } else { Err(IndexError::Damaged("its header contradicts itself")) }
 }
 
 fn word_at(header: &[u8; HEADER_BYTES], at: usize) -> u32 {

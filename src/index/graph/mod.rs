@@ -7,7 +7,6 @@
 mod build;
 mod connect;
 mod encode;
-mod error;
 mod filtered;
 mod frontier;
 mod gather;
@@ -22,7 +21,6 @@ mod twins;
 pub(super) mod workers;
 
 pub use build::{BuildParameters, Builder, Progress, Stage};
-pub use error::GraphError;
 pub(super) use filtered::POOL_SORTED;
 pub use iterate::Iteration;
 pub use layout::Graph;

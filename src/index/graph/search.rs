@@ -5,12 +5,12 @@
 //! pool. The vectors of what is near and was not visited are looked at without their neighbours. In the end those that may be
 //! among the `k` nearest are computed from the vectors themselves, if they are at hand.
 
-use super::GraphError;
 use super::frontier::Frontier;
 use super::layout::{Block, Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
-use crate::index::{Hit, TopK};
+use crate::index::exact::check_fit;
+use crate::index::{Hit, IndexError, TopK};
 use crate::kernel::{CodeKernels, Kernels, QueryTable, Rows, TableScale, VectorRows, round_to_words, tabulate};
 use crate::types::{Bitmap, Metric};
 
@@ -179,7 +179,7 @@ impl Graph<'_> {
         parameters: SearchParameters<'_>,
         scratch: &mut Scratch,
         top: &mut TopK,
-    ) -> Result<(), GraphError> {
+    ) -> Result<(), IndexError> {
         let SearchParameters { k, ef, filter, source, file_index } = parameters;
         self.check(query, filter, source)?;
         let space = Space { shape: &self.shape, signs: self.signs, centre: self.centre };
@@ -200,17 +200,8 @@ impl Graph<'_> {
         query: &[f32],
         filter: Option<&Bitmap>,
         source: Option<VectorRows<'_>>,
-    ) -> Result<(), GraphError> {
-        if query.len() != self.shape.dim {
-            return Err(GraphError::Mismatch("the query has another dimension"));
-        }
-        if filter.is_some_and(|filter| filter.row_count() != self.shape.row_count) {
-            return Err(GraphError::Mismatch("the filter has another row count"));
-        }
-        if source.is_some_and(|source| source.dim != self.shape.dim || source.len() < self.shape.row_count) {
-            return Err(GraphError::Mismatch("the vector column has fewer rows"));
-        }
-        Ok(())
+    ) -> Result<(), IndexError> {
+        check_fit(self.shape.dim, self.shape.row_count, query, filter, source)
     }
 
     /// Adds the rows of a vertex. More than `k` of them, which are equally near, cannot be hits.

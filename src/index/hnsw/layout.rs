@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::index::IndexError;
-use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, Records};
+use crate::index::codes::{CodeSpace, Coder, Records};
 use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::Metric;
@@ -165,14 +165,15 @@ impl<'a> Parts<'a> {
 
 /// Writes the header, which makes the image whole.
 pub(super) fn seal(shape: &Shape, image: &mut [u8]) {
+    let [metric, dim, squared_norm_max] = shape.space.words();
     let mut words = [0; MEMBERS_FIELD + UPPER_LEVELS_MAX];
     words[..MEMBERS_FIELD].copy_from_slice(&[
-        header::metric_word(shape.space.metric),
-        shape.space.dim as u32,
+        metric,
+        dim,
         shape.row_count as u32,
         shape.m as u32,
         shape.encoding.word(),
-        shape.space.squared_norm_max.to_bits(),
+        squared_norm_max,
         shape.entry,
         shape.entry_level as u32,
         u32::from(shape.has_twins),
@@ -330,11 +331,7 @@ impl<'a> Level<'a> {
 }
 
 fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
-    let space = CodeSpace {
-        metric: fields.metric(0)?,
-        dim: fields.word(1) as usize,
-        squared_norm_max: f32::from_bits(fields.word(5)),
-    };
+    let space = CodeSpace::of_fields(fields)?;
     let shape = Shape {
         space,
         row_count: fields.word(2) as usize,
@@ -349,8 +346,7 @@ fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
         0 => shape.row_count,
         level => *shape.members.get(level - 1)? as usize,
     };
-    let is_possible = (1..CODE_DIM_MAX).contains(&space.dim)
-        && (1..=M_MAX).contains(&shape.m)
+    let is_possible = (1..=M_MAX).contains(&shape.m)
         && shape.row_count <= 1 << 31
         && shape.entry_level <= shape.upper_count()
         && (shape.entry as usize) < entry_count

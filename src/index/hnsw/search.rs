@@ -6,7 +6,7 @@
 use super::layout::{Encoding, Hnsw};
 use super::walk::{CodeDistances, Distances, ExactDistances, Offering, Walker};
 use crate::index::codes::CodedQuery;
-use crate::index::exact::{ExactQuery, ExactScratch, Target};
+use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::flat::DistanceRange;
 use crate::index::{IndexError, TopK};
 use crate::kernel::{CodeKernels, VectorRows};
@@ -61,15 +61,7 @@ impl Hnsw<'_> {
         scratch: &mut HnswScratch,
         top: &mut TopK,
     ) -> Result<(), IndexError> {
-        if query.len() != self.dim() {
-            return Err(IndexError::Mismatch("the query has another dimension"));
-        }
-        if search.filter.is_some_and(|filter| filter.row_count() != self.row_count()) {
-            return Err(IndexError::Mismatch("the filter has another row count"));
-        }
-        if search.source.is_some_and(|source| source.len() < self.row_count()) {
-            return Err(IndexError::Mismatch("the vector column has fewer rows"));
-        }
+        check_fit(self.dim(), self.row_count(), query, search.filter, search.source)?;
         let exact = search.source.map(|source| ExactQuery::new(self.metric(), query, source)).transpose()?;
         let plan = Plan::new(self, search);
         let HnswScratch { walker, exact: memory, copies, query: coded, distances, rows, computed_count } = scratch;

@@ -1,7 +1,7 @@
 //! The bytes of an image: header, centroids, list starts, row numbers, codes. See FORMAT.md.
 
 use crate::index::IndexError;
-use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, Records};
+use crate::index::codes::{CodeSpace, Coder, Records};
 use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
 use crate::types::Metric;
 
@@ -60,14 +60,9 @@ impl<'a> Parts<'a> {
 
 /// Writes the header, which makes the image whole.
 pub(super) fn seal(shape: &Shape, image: &mut [u8]) {
-    let words = [
-        header::metric_word(shape.space.metric),
-        shape.space.dim as u32,
-        shape.row_count as u32,
-        shape.list_count as u32,
-        u32::from(shape.has_codes),
-        shape.space.squared_norm_max.to_bits(),
-    ];
+    let [metric, dim, squared_norm_max] = shape.space.words();
+    let words =
+        [metric, dim, shape.row_count as u32, shape.list_count as u32, u32::from(shape.has_codes), squared_norm_max];
     header::seal(image, MAGIC, VERSION, &words);
 }
 
@@ -144,20 +139,13 @@ impl<'a> Ivf<'a> {
 }
 
 fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
-    let space = CodeSpace {
-        metric: fields.metric(0)?,
-        dim: fields.word(1) as usize,
-        squared_norm_max: f32::from_bits(fields.word(5)),
-    };
+    let space = CodeSpace::of_fields(fields)?;
     let shape = Shape {
         space,
         row_count: fields.word(2) as usize,
         list_count: fields.word(3) as usize,
         has_codes: fields.word(4) == 1,
     };
-    let is_possible = (1..CODE_DIM_MAX).contains(&space.dim)
-        && fields.word(4) <= 1
-        && shape.list_count > 0
-        && shape.list_count <= shape.row_count;
+    let is_possible = fields.word(4) <= 1 && shape.list_count > 0 && shape.list_count <= shape.row_count;
     is_possible.then_some(shape)
 }

@@ -5,7 +5,7 @@
 
 use super::layout::Ivf;
 use crate::index::codes::CodedQuery;
-use crate::index::exact::{ExactQuery, ExactScratch, Target};
+use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::flat::DistanceRange;
 use crate::index::{Hit, IndexError, TopK};
 use crate::kernel::{CodeKernels, Kernels, RowBlock, Rows, VectorRows};
@@ -64,15 +64,7 @@ impl Ivf<'_> {
         scratch: &mut IvfScratch,
         top: &mut TopK,
     ) -> Result<(), IndexError> {
-        if query.len() != self.dim() {
-            return Err(IndexError::Mismatch("the query has another dimension"));
-        }
-        if search.filter.is_some_and(|filter| filter.row_count() != self.row_count()) {
-            return Err(IndexError::Mismatch("the filter has another row count"));
-        }
-        if search.source.is_some_and(|source| source.len() < self.row_count()) {
-            return Err(IndexError::Mismatch("the vector column has fewer rows"));
-        }
+        check_fit(self.dim(), self.row_count(), query, search.filter, search.source)?;
         let exact = search.source.map(|source| ExactQuery::new(self.metric(), query, source)).transpose()?;
         let probed = self.order_lists(query, search, scratch);
         scratch.scanned_count = 0;

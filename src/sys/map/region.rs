@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::ptr::{NonNull, null_mut};
 
+use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
 
 /// Bytes of a huge page; a map that begins at a multiple of it uses those of its file.
@@ -13,14 +13,12 @@ const HUGE_PAGE: usize = 2 << 20;
 /// A mapped file. Unmapped when dropped.
 #[derive(Debug)]
 pub(super) struct Region {
-    start: NonNull<u8>,
+    /// The file, or a reservation of addresses with the file mapped into it.
+    raw: MmapRaw,
+    /// Where the file begins.
+    offset: usize,
     len: usize,
 }
-
-// SAFETY: a map belongs to the process, not to a thread; who reads and writes its bytes is the business of `SharedMap`.
-unsafe impl Send for Region {}
-// SAFETY: as above.
-unsafe impl Sync for Region {}
 
 impl Region {
     /// Maps a whole file.
@@ -32,31 +30,26 @@ impl Region {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty file cannot be mapped"));
         }
-        let protection = if is_writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         if len < HUGE_PAGE {
-            return Region::new(null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd());
+            let raw = match is_writable {
+                true => MmapOptions::new().map_raw(file)?,
+                false => MmapOptions::new().map_raw_read_only(file)?,
+            };
+            return Ok(Region { raw, offset: 0, len });
         }
-        // Room for the file from the first multiple of a huge page on; what lies around it is given back.
-        let room = Region::new(null_mut(), len + HUGE_PAGE, libc::PROT_NONE, ANONYMOUS, -1)?;
-        let start = room.start.as_ptr();
-        let aligned = start.wrapping_add(start.align_offset(HUGE_PAGE));
-        let region = Region::new(aligned, len, protection, libc::MAP_SHARED | libc::MAP_FIXED, file.as_raw_fd())?;
-        let room_end = start as usize + room.len;
-        std::mem::forget(room);
-        unmap(start, aligned as usize - start as usize);
-        let end = (aligned as usize + len).next_multiple_of(page_bytes());
-        unmap(end as *mut u8, room_end.next_multiple_of(page_bytes()) - end);
-        Ok(region)
-    }
-
-    /// `start` is null, or lies in a reservation of this module that is long enough.
-    fn new(start: *mut u8, len: usize, protection: i32, flags: i32, file: i32) -> io::Result<Region> {
-        // SAFETY: without MAP_FIXED the kernel chooses memory that nothing uses; with it, `map` passes its own reservation.
-        let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file, 0) };
-        match NonNull::new(mapped.cast()) {
-            Some(start) if mapped != libc::MAP_FAILED => Ok(Region { start, len }),
-            _ => Err(io::Error::last_os_error()),
+        // Addresses that nothing uses; untouched, they take no memory.
+        let raw = MmapRaw::from(MmapOptions::new().len(len + HUGE_PAGE).no_reserve_swap().map_anon()?);
+        let offset = raw.as_ptr().align_offset(HUGE_PAGE);
+        let protection = if is_writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let start = raw.as_mut_ptr().wrapping_add(offset);
+        // SAFETY: the file replaces a part of the reservation, which is ours alone and long enough: an address is less than a
+        // huge page away from a multiple of one. Dropping the reservation unmaps whatever lies in it.
+        let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
         }
+        Ok(Region { raw, offset, len })
     }
 
     /// Moves the file's bytes into huge pages.
@@ -66,7 +59,7 @@ impl Region {
             return Ok(());
         }
         // SAFETY: the range lies in this map; its bytes stay what they are.
-        match unsafe { libc::madvise(self.start.as_ptr().cast(), whole, libc::MADV_COLLAPSE) } {
+        match unsafe { libc::madvise(self.as_mut_ptr().cast(), whole, libc::MADV_COLLAPSE) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
@@ -77,31 +70,11 @@ impl Region {
     }
 
     pub fn as_ptr(&self) -> *const u8 {
-        self.start.as_ptr()
+        self.as_mut_ptr()
     }
 
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.start.as_ptr()
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        unmap(self.start.as_ptr(), self.len);
-    }
-}
-
-const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-
-fn page_bytes() -> usize {
-    // SAFETY: a question without arguments that can be wrong.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-}
-
-fn unmap(start: *mut u8, len: usize) {
-    if len > 0 {
-        // SAFETY: callers pass what they mapped and nobody else knows, or does any more.
-        unsafe { libc::munmap(start.cast(), len) };
+        self.raw.as_mut_ptr().wrapping_add(self.offset)
     }
 }
 
