@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import environment
+
 PACKAGES = ["numpy", "pymilvus", "milvus-lite"]
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_ROWS = 5_000
@@ -45,17 +47,6 @@ def arguments():
     parser.add_argument("--venv", default=str(ROOT / "target/lite"))
     parser.add_argument("--json")
     return parser.parse_args()
-
-
-def enter_environment(venv):
-    """Starts this program again in the environment, which is made when it is not there."""
-    if Path(sys.prefix).resolve() == Path(venv).resolve():
-        return
-    python = Path(venv) / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    os.execv(python, [str(python), __file__, *sys.argv[1:]])
 
 
 @contextlib.contextmanager
@@ -319,7 +310,7 @@ def filtered(clients, options, numpy):
 
 def main():
     options = arguments()
-    enter_environment(options.venv)
+    environment.enter(options.venv, PACKAGES)
     from importlib.metadata import version
 
     import numpy

@@ -19,8 +19,11 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+import environment
 
 PACKAGES = ["numpy", "rabitqlib", "hnswlib", "faiss-cpu", "usearch", "scalable-vs", "pyvsag"]
 RECALLS = [0.90, 0.95, 0.99]
@@ -45,19 +48,6 @@ def arguments():
     parser.add_argument("--json")
     parser.add_argument("--plot")
     return parser.parse_args()
-
-
-def enter_environment(venv):
-    """Starts this program again in the environment, which is made when it is not there."""
-    if Path(sys.prefix).resolve() == Path(venv).resolve():
-        return
-    python = Path(venv) / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        for package in PACKAGES:
-            if subprocess.run([python, "-m", "pip", "install", "-q", package]).returncode:
-                print(f"{package} cannot be installed here and is left out", file=sys.stderr)
-    os.execv(python, [str(python), __file__, *sys.argv[1:]])
 
 
 def load(path):
@@ -116,6 +106,14 @@ class Peer:
         return None
 
 
+def saved_bytes(save):
+    """The length of the file that `save` writes."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "index")
+        save(path)
+        return os.path.getsize(path)
+
+
 class Rabitqlib(Peer):
     """SymphonyQG; inner products only of normalised vectors, as distances."""
 
@@ -134,12 +132,7 @@ class Rabitqlib(Peer):
         self.index.build(vectors, 400, self.threads)
 
     def index_bytes(self):
-        path = f"/tmp/peers-{os.getpid()}.qg"
-        try:
-            self.index.save(path)
-            return os.path.getsize(path)
-        finally:
-            Path(path).unlink(missing_ok=True)
+        return saved_bytes(self.index.save)
 
     def searcher(self, setting):
         def search(query):
@@ -205,8 +198,6 @@ class Usearch(Peer):
 
 class ScalableVs(Peer):
     def index_bytes(self):
-        import tempfile
-
         with tempfile.TemporaryDirectory() as directory:
             self.index.save(*(os.path.join(directory, part) for part in ("config", "graph", "data")))
             return sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())
@@ -233,12 +224,7 @@ class Vsag(Peer):
     takes_batches = False
 
     def index_bytes(self):
-        path = f"/tmp/peers-{os.getpid()}.vsag"
-        try:
-            self.index.save(path)
-            return os.path.getsize(path)
-        finally:
-            Path(path).unlink(missing_ok=True)
+        return saved_bytes(self.index.save)
 
     def build(self, vectors):
         import numpy as np
@@ -467,7 +453,7 @@ def plot(path, title, rounds):
 
 def main():
     options = arguments()
-    enter_environment(options.venv)
+    environment.enter(options.venv, PACKAGES)
     import tempfile
 
     import numpy as np
