@@ -1,7 +1,7 @@
 //! The parameters of a grouped search, checked with Milvus' texts.
 
 use super::search_params::Pairs;
-use crate::config::limits::GROUP_SIZE_MAX;
+use crate::config::limits::{FIELDS_MAX, GROUP_SIZE_MAX};
 use crate::filter::JsonPath;
 use crate::query::{GroupField, Grouping};
 use crate::types::{CollectionSchema, DataType, Error, ErrorKind, FieldSchema, Result};
@@ -30,10 +30,7 @@ impl GroupBy {
         let one = pairs.get("group_by_field").map(str::trim).filter(|name| !name.is_empty());
         let names: Vec<String> = match one {
             Some(name) => vec![name.to_owned()],
-            None => {
-                let names = pairs.get("group_by_fields").unwrap_or_default().split(',').map(str::trim);
-                names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
-            }
+            None => distinct_names(pairs.get("group_by_fields").unwrap_or_default())?,
         };
         if names.is_empty() {
             return Ok(None);
@@ -89,6 +86,23 @@ impl GroupBy {
         let GroupBy { json_type, is_strict_cast, .. } = *self;
         Ok(GroupField { field: field.clone(), path, json_type, is_strict_cast })
     }
+}
+
+/// The names of a list, each once: a repeated one makes the same groups.
+fn distinct_names(list: &str) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if names.iter().any(|known| known == name) {
+            continue;
+        }
+        if names.len() == FIELDS_MAX {
+            return Err(Error::invalid(format_args!(
+                "group_by_fields names more than {FIELDS_MAX} fields; a collection has no more"
+            )));
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
 }
 
 /// The field that a name means, and the path in it.
@@ -148,5 +162,20 @@ fn type_name(data_type: DataType) -> String {
         DataType::Int8Vector => "VECTOR_INT8".to_owned(),
         DataType::SparseFloatVector => "VECTOR_SPARSE_U32_F32".to_owned(),
         other => other.name().to_ascii_uppercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_name_counts_once_and_the_number_of_names_has_a_limit() {
+        assert_eq!(distinct_names("a, b,a,, b ,c").unwrap(), ["a", "b", "c"]);
+        assert_eq!(distinct_names(&"a,".repeat(1_000_000)).unwrap(), ["a"]);
+        let numbered = |count: usize| (0..count).map(|at| format!("f{at}")).collect::<Vec<_>>().join(",");
+        assert_eq!(distinct_names(&numbered(FIELDS_MAX)).unwrap().len(), FIELDS_MAX);
+        let error = distinct_names(&numbered(FIELDS_MAX + 1)).unwrap_err();
+        assert!(error.message.contains("more than 64 fields"), "{error}");
     }
 }
