@@ -3,7 +3,7 @@
 
 use super::flat::{DistanceRange, scan};
 use super::graph::space::mix;
-use super::{BuildIndex, Hit, Queries, TopK, VectorColumn};
+use super::{BuildIndex, Hit, Queries, TopK, VectorColumn, header};
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::{Bitmap, Metric};
 
@@ -79,4 +79,18 @@ pub fn damaged(image: &[u8], header_bytes: usize, seed: u64) -> Vec<u8> {
         damaged[at] = damaged[at].wrapping_add(random as u8 | 1);
     }
     damaged
+}
+
+/// Flips one to three bits of the fields of a header and makes its checksum right again: what is left to find are bounds.
+pub fn reshaped(image: &[u8], seed: u64) -> Vec<u8> {
+    const FIELDS: std::ops::Range<usize> = 32..128;
+    let mut reshaped = image.to_vec();
+    for index in 0..1 + seed % 3 {
+        let random = mix(seed << 32 | index);
+        reshaped[FIELDS.start + random as usize % FIELDS.len()] ^= 1 << (random >> 56 & 7);
+    }
+    let end = header::BYTES - 8;
+    let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &reshaped[..end]);
+    reshaped[end..header::BYTES].copy_from_slice(&checksum.to_le_bytes());
+    reshaped
 }

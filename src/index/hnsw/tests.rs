@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::index::flat::DistanceRange;
-use crate::index::trial::{built, clustered, column, damaged, every, exact, recall};
+use crate::index::trial::{built, clustered, column, damaged, every, exact, recall, reshaped};
 use crate::index::{BuildIndex, BuildProgress, Hit, TopK, header};
 use crate::types::{Bitmap, Metric};
 
@@ -261,6 +261,28 @@ fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm(
                 assert!(found(&hnsw, &values[..8], &search(10, 10)).iter().all(|hit| hit.row < 300));
             }
         }
+    }
+}
+
+#[test]
+fn a_header_of_another_shape_with_a_right_checksum_is_refused_or_searched_without_harm() {
+    let values = clustered(300, 8, 1);
+    for encoding in ENCODINGS {
+        let whole = image(HnswParameters { m: 3, ..parameters(Metric::Ip, encoding) }, &values, 8);
+        let mut opened_count = 0;
+        for seed in 0..2000 {
+            let reshaped = reshaped(&whole, seed);
+            let Ok(hnsw) = Hnsw::open(&reshaped) else { continue };
+            opened_count += 1;
+            for source in [None, Some(column(&values, hnsw.dim()))] {
+                let (search, mut top) = (HnswSearch { source, ..search(10, 10) }, TopK::new(10));
+                let query = vec![0.5; hnsw.dim()];
+                // A column that does not fit the shape is an error, too.
+                let _ = hnsw.search(&query, &search, &mut HnswScratch::default(), &mut top);
+                assert!(top.into_sorted().iter().all(|hit| (hit.row as usize) < hnsw.row_count()));
+            }
+        }
+        assert!((1..2000).contains(&opened_count), "{encoding:?}: {opened_count}");
     }
 }
 

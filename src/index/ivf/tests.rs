@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::index::flat::DistanceRange;
-use crate::index::trial::{built, clustered, column, damaged, every, exact, recall};
+use crate::index::trial::{built, clustered, column, damaged, every, exact, recall, reshaped};
 use crate::index::{BuildProgress, Hit, TopK, header};
 use crate::types::{Bitmap, Metric};
 
@@ -208,6 +208,28 @@ fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm(
                 assert!(found(&ivf, &values[..8], &search(10, 8)).iter().all(|hit| hit.row < 300));
             }
         }
+    }
+}
+
+#[test]
+fn a_header_of_another_shape_with_a_right_checksum_is_refused_or_searched_without_harm() {
+    let values = clustered(300, 8, 1);
+    for has_codes in [false, true] {
+        let whole = image(parameters(Metric::Ip, has_codes), &values, 8);
+        let mut opened_count = 0;
+        for seed in 0..2000 {
+            let reshaped = reshaped(&whole, seed);
+            let Ok(ivf) = Ivf::open(&reshaped) else { continue };
+            opened_count += 1;
+            for source in [None, Some(column(&values, ivf.dim()))] {
+                let (search, mut top) = (IvfSearch { source, ..search(10, 8) }, TopK::new(10));
+                let query = vec![0.5; ivf.dim()];
+                // A column that does not fit the shape is an error, too.
+                let _ = ivf.search(&query, &search, &mut IvfScratch::default(), &mut top);
+                assert!(top.into_sorted().iter().all(|hit| (hit.row as usize) < ivf.row_count()));
+            }
+        }
+        assert!((1..2000).contains(&opened_count), "codes {has_codes}: {opened_count}");
     }
 }
 
