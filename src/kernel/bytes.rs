@@ -149,10 +149,11 @@ fn available() -> Vec<Level> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn bytes(count: usize, seed: u32) -> Vec<u8> {
+    /// Bytes without a pattern.
+    pub(in crate::kernel) fn bytes(count: usize, seed: u32) -> Vec<u8> {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

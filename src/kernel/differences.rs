@@ -144,15 +144,11 @@ fn sum(mut lanes: [f32; LANES]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bytes::tests::bytes;
     use super::*;
 
     fn codes(count: usize, seed: u32) -> Vec<i8> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8 as i8
-        };
-        (0..count).map(|_| next().max(-127)).collect()
+        bytes(count, seed).into_iter().map(|byte| (byte as i8).max(-127)).collect()
     }
 
     #[test]
