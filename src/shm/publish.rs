@@ -175,12 +175,22 @@ impl Publisher {
         };
         if !matches!(placed, Ok(Place::Shm)) {
             self.budget.remove_file(collection, file);
-        } else if let DurableFile::Index(table, _) = file {
-            // Searches take the exact distances from the table's rows.
-            copy::use_huge_pages(&target);
-            copy::use_huge_pages(&paths::durable(&self.instance, collection, DurableFile::Table(table), Place::Shm));
         }
         placed
+    }
+
+    /// Moves the copy of a file into huge pages, piece by piece, until `go_on` (asked after each) says no. Holds no lock: what is
+    /// unlinked meanwhile is left.
+    ///
+    /// # Errors
+    /// When there is no copy, or the kernel refuses: the rest stays in small pages.
+    pub fn use_huge_pages(
+        &self,
+        collection: CollectionId,
+        file: DurableFile,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        copy::use_huge_pages(&paths::durable(&self.instance, collection, file, Place::Shm), go_on)
     }
 
     /// Whether a table file of this size would be copied into shared memory now.

@@ -48,13 +48,13 @@ impl SharedMap {
         Ok(SharedMap { raw: Region::map(file, true)?, is_writable: true })
     }
 
-    /// Moves the file's bytes into huge pages where the kernel can (Linux 6.1 and later, files of a tmpfs): who maps the
+    /// Moves some of the file's bytes into huge pages where the kernel can (Linux 6.1 and later, files of a tmpfs): who maps the
     /// file then reaches a row anywhere in it without a walk through page tables that the caches do not hold.
     ///
     /// # Errors
     /// When the kernel refuses: the bytes stay where they are, and nothing is worse than before.
-    pub fn collapse(&self) -> io::Result<()> {
-        self.raw.collapse()
+    pub fn collapse(&self, start: usize, len: usize) -> io::Result<()> {
+        self.raw.collapse(start, len)
     }
 
     /// Length in bytes.

@@ -87,6 +87,8 @@ pub struct Engine {
     pub fill: Signal,
     /// Indexes may have to be built.
     pub index: Signal,
+    /// Copies may be moved into huge pages.
+    pub huge_pages: Signal,
     /// What is known of the builder process.
     pub builder: BuilderLine,
     /// Flush requests under way.
@@ -122,6 +124,7 @@ impl Engine {
         self.merge.raise();
         self.fill.raise();
         self.index.raise();
+        self.huge_pages.raise();
     }
 
     /// Whether a group is acknowledged only after fdatasync.

@@ -19,6 +19,7 @@ mod deletes;
 mod engine;
 mod fill;
 mod flush;
+mod huge_pages;
 mod indexing;
 mod keys;
 mod maintain;

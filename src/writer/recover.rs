@@ -90,6 +90,7 @@ fn engine(
         merge: Signal::default(),
         fill: Signal::default(),
         index: Signal::default(),
+        huge_pages: Signal::default(),
         builder: super::indexing::BuilderLine::default(),
         flushes: flush::FlushWaiters::default(),
         compactions: super::compactions::Compactions::default(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::commit::Committer;
 use super::engine::Engine;
 use super::operation::{self, Operation};
-use super::{deletes, fill, flush, indexing, lock, maintain, merge, recover, serialise};
+use super::{deletes, fill, flush, huge_pages, indexing, lock, maintain, merge, recover, serialise};
 use crate::config::exit;
 use crate::ipc::control::{Notice, Notices, Order, RoleContext};
 use crate::ipc::pool::PoolServer;
@@ -119,6 +119,7 @@ impl Threads {
             spawn("merge", engine, events, |engine| merge::run(engine)),
             spawn("fill", engine, events, |engine| fill::run(engine)),
             spawn("index", engine, events, move |engine| indexing::run(engine, &notices)),
+            spawn("huge pages", engine, events, |engine| huge_pages::run(engine)),
             spawn("tick", engine, events, |engine| maintain::run(engine)),
         ];
         Threads { decoders, committer, others }

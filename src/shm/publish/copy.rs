@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crc_fast::{CrcAlgorithm, Digest};
@@ -15,6 +16,8 @@ use crate::types::{Error, ErrorKind, Result};
 
 /// Bytes are read in blocks of this size: they are hashed and written while the processor's cache still has them.
 const BLOCK_BYTES: usize = 1 << 20;
+/// So much is moved into huge pages at once: whoever wants to stop that waits for some milliseconds.
+const COLLAPSED_BYTES: usize = 8 << 20;
 
 /// Reads a table or index file and checks its crc64-nvme.
 ///
@@ -27,11 +30,16 @@ pub fn verify_file(path: &Path, checksum: u64) -> Result<()> {
 }
 
 /// Has searches of a copy miss the processor's address caches less often. Rows of an index are read in no order.
-pub(super) fn use_huge_pages(path: &Path) {
-    let collapsed = File::open(path).and_then(|file| SharedMap::read(&file)).and_then(|map| map.collapse());
-    if let Err(error) = collapsed {
-        tracing::debug!("{} stays in small pages: {error}", path.display());
+pub(super) fn use_huge_pages(path: &Path, go_on: &mut dyn FnMut() -> bool) -> io::Result<()> {
+    let file = File::open(path)?;
+    let map = SharedMap::read(&file)?;
+    for start in (0..map.len()).step_by(COLLAPSED_BYTES) {
+        map.collapse(start, COLLAPSED_BYTES)?;
+        if file.metadata()?.nlink() == 0 || !go_on() {
+            break;
+        }
     }
+    Ok(())
 }
 
 /// Copies a file under a temporary name, which is renamed when its checksum is right. Without room it stays on disk.

@@ -52,14 +52,16 @@ impl Region {
         Ok(Region { raw, offset, len })
     }
 
-    /// Moves the file's bytes into huge pages.
-    pub fn collapse(&self) -> io::Result<()> {
-        let whole = self.len / HUGE_PAGE * HUGE_PAGE;
-        if whole == 0 {
+    /// Moves `len` of the file's bytes from `start` on into huge pages, as far as both lie in whole ones.
+    pub fn collapse(&self, start: usize, len: usize) -> io::Result<()> {
+        let start = start.next_multiple_of(HUGE_PAGE);
+        let end = start.saturating_add(len).min(self.len) / HUGE_PAGE * HUGE_PAGE;
+        if end <= start {
             return Ok(());
         }
+        let first = self.as_mut_ptr().wrapping_add(start);
         // SAFETY: the range lies in this map; its bytes stay what they are.
-        match unsafe { libc::madvise(self.as_mut_ptr().cast(), whole, libc::MADV_COLLAPSE) } {
+        match unsafe { libc::madvise(first.cast(), end - start, libc::MADV_COLLAPSE) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
@@ -95,7 +97,7 @@ mod tests {
             assert_eq!(unsafe { std::slice::from_raw_parts(region.as_ptr(), region.len()) }, bytes);
             assert!(len < HUGE_PAGE || region.as_ptr().align_offset(HUGE_PAGE) == 0);
             // Refused on most disks; whatever comes of it, the bytes are the same.
-            let _ = region.collapse();
+            let _ = (region.collapse(0, len), region.collapse(HUGE_PAGE, HUGE_PAGE), region.collapse(len, 1));
             // SAFETY: as above.
             assert_eq!(unsafe { std::slice::from_raw_parts(region.as_ptr(), region.len()) }, bytes);
         }
