@@ -54,6 +54,12 @@ pub const FILTER_DEPTH_MAX: usize = 64;
 pub const FILTER_NODES_MAX: usize = 4 << 20;
 /// Largest compiled regular expression (or `like` pattern) of a filter in bytes.
 pub const REGEX_BYTES_MAX: usize = 10 << 20;
+/// Most bytes of bitmaps of filters that a process keeps.
+pub const KEPT_FILTER_BYTES_MAX: usize = 32 << 20;
+/// Most filters whose bitmaps a process keeps, counted once per table file.
+pub const KEPT_FILTERS_MAX: usize = 256;
+/// Longest filter that is kept so, templates included, in bytes.
+pub const KEPT_TEXT_BYTES_MAX: usize = 2_048;
 /// Most output fields of one request.
 pub const OUTPUT_FIELDS_MAX: usize = 1_024;
 /// Largest request body in bytes; also the gRPC decode limit.

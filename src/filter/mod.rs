@@ -34,7 +34,7 @@ pub use plan::{Isolation, KeyBounds, Plan};
 use crate::types::{ColumnView, FieldId, FieldSchema, Nulls, ValueRange, Zone};
 
 /// What a filter is read with: values of its `{name}`s, the zone of its timestamps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Templates {
     /// By name.
     pub values: std::collections::HashMap<String, TemplateValue>,

@@ -1,6 +1,6 @@
 //! The plan: a checked filter that readers share and evaluate against one file after another.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use super::condition::Condition;
 use super::error::FilterError;
 use super::planner::{self, Checked};
 use super::predicate::{self, Leaf, Predicate, PredicateId};
-use super::{Rows, Templates, evaluate, known, parser};
+use super::{Rows, TemplateValue, Templates, evaluate, known, parser};
+use crate::config::limits::KEPT_TEXT_BYTES_MAX;
 use crate::types::{Bitmap, CollectionSchema, FieldId, FieldSchema, Keys, Value};
 
 /// A checked filter; a clone shares it.
@@ -21,6 +22,15 @@ struct Inner {
     checked: Checked,
     keys: Option<Keys>,
     bounds: Option<KeyBounds>,
+    origin: Option<Origin>,
+}
+
+/// What a filter was made of, when that says which rows match.
+#[derive(PartialEq)]
+struct Origin {
+    text: Box<str>,
+    templates: Templates,
+    hash: u64,
 }
 
 impl std::fmt::Debug for Inner {
@@ -62,7 +72,21 @@ impl Plan {
             Some(key) => (primary_keys(&checked, key), primary_key_bounds(&checked, key)),
             None => (None, None),
         };
-        Ok(Plan { inner: Arc::new(Inner { checked, keys, bounds }) })
+        let origin = checked.sample.is_none().then(|| Origin::of(text, templates)).flatten();
+        Ok(Plan { inner: Arc::new(Inner { checked, keys, bounds, origin }) })
+    }
+
+    /// A number that filters of the same meaning share within this process; `None` when a filter is too long, or means another
+    /// thing at every use.
+    pub fn fingerprint(&self) -> Option<u64> {
+        self.inner.origin.as_ref().map(|origin| origin.hash)
+    }
+
+    /// Whether another filter has the same fingerprint and matches the same rows of every file.
+    pub fn is_same(&self, other: &Plan) -> bool {
+        // What the text's names stand for depends on the schema.
+        let is_same = self.inner.origin == other.inner.origin && self.fields() == other.fields();
+        self.inner.origin.is_some() && is_same
     }
 
     /// Whether every row matches, because the text was empty (or folded to `true`).
@@ -132,6 +156,45 @@ impl Plan {
         }
         bitmap
     }
+}
+
+impl Origin {
+    fn of(text: &str, templates: &Templates) -> Option<Origin> {
+        let mut values: Vec<(&String, &TemplateValue)> = templates.values.iter().collect();
+        let bytes =
+            values.iter().map(|(name, value)| name.len() + bytes_of(value)).fold(text.len(), usize::saturating_add);
+        if bytes > KEPT_TEXT_BYTES_MAX {
+            return None;
+        }
+        values.sort_by_key(|(name, _)| *name);
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        if !values.is_empty() {
+            format!("{values:?}").hash(&mut hasher);
+        }
+        Some(Origin { text: text.into(), templates: templates.clone(), hash: hasher.finish() })
+    }
+}
+
+/// About.
+fn bytes_of(value: &TemplateValue) -> usize {
+    let (mut open, mut bytes) = (vec![value], 0usize);
+    while let Some(value) = open.pop() {
+        bytes = bytes.saturating_add(match value {
+            TemplateValue::Bool(_) | TemplateValue::Int(_) | TemplateValue::Float(_) => size_of::<u64>(),
+            TemplateValue::Text(text) => text.len(),
+            TemplateValue::Json(document) => document.len(),
+            TemplateValue::List(values) if values.len() > KEPT_TEXT_BYTES_MAX => return usize::MAX,
+            TemplateValue::List(values) => {
+                open.extend(values);
+                values.len()
+            }
+        });
+        if bytes > KEPT_TEXT_BYTES_MAX {
+            return bytes;
+        }
+    }
+    bytes
 }
 
 /// How a filter uses the field that keeps tenants apart.

@@ -4,6 +4,7 @@
 
 mod group;
 mod indexed;
+mod kept;
 mod key;
 mod output;
 mod partitions;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::kept::{self, Passing};
 use crate::filter::Plan;
 use crate::format::RowSource;
 use crate::format::growing::GrowingRows;
@@ -162,12 +163,13 @@ impl Snapshot {
         if selection.plan.is_match_all() {
             return Some(MatchingRows { row_count, filter: existing, count });
         }
-        let mut filter = selection.plan.evaluate(&Window { rows, window });
+        let Passing { rows: mut filter, mut count } = passing_rows(rows, selection, window);
         if let Some(existing) = &existing {
-            filter.and(existing);
+            let both = Arc::make_mut(&mut filter);
+            both.and(existing);
+            count = both.count_ones();
         }
-        let count = filter.count_ones();
-        (count > 0).then(|| MatchingRows { row_count, filter: Some(Arc::new(filter)), count })
+        (count > 0).then_some(MatchingRows { row_count, filter: Some(filter), count })
     }
 
     /// The rows of a window that exist, and how many; `None` = all of them.
@@ -217,6 +219,20 @@ impl Snapshot {
         let is_inserted = !self.depends_on_insert(rows) || self.is_inserted(rows.insert_timestamps()[row]);
         is_inserted
             && !rows.deleted_at().is_some_and(|cells| is_deleted(cells[row].load(Ordering::Relaxed), self.timestamp))
+    }
+}
+
+/// The rows of a window that pass the filter, whether they exist or not.
+fn passing_rows(rows: &FileRows<'_>, selection: &Selection, window: Range<usize>) -> Passing {
+    let evaluate = || selection.plan.evaluate(&Window { rows, window: window.clone() });
+    match rows {
+        FileRows::Sealed(file) if window == (0..file.table.row_count()) => {
+            kept::passing(&file.table, &selection.plan, evaluate)
+        }
+        _ => {
+            let rows = evaluate();
+            Passing { count: rows.count_ones(), rows: Arc::new(rows) }
+        }
     }
 }
 

@@ -239,7 +239,7 @@ impl World {
     }
 
     /// Marks random rows of files that can have deletes, at timestamps after their insert.
-    fn delete_some(&mut self, random: &mut Random) {
+    pub fn delete_some(&mut self, random: &mut Random) {
         for _ in 0..random.below(80) {
             self.last_timestamp += 1;
             let file = random.below((self.sealed.len() + self.growing.len()) as u64) as usize;
