@@ -35,6 +35,11 @@ pub fn read(pid: u32) -> io::Result<ProcessFacts> {
     Ok(facts)
 }
 
+/// Bytes of shared memory that this process maps in huge pages; 0 where the kernel does not say.
+pub fn own_huge_bytes() -> u64 {
+    sum_of(&std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default(), &["ShmemPmdMapped"])
+}
+
 /// Files below a folder that were unlinked while the process still maps them: (inode, bytes mapped). Empty where this user
 /// may not look.
 pub fn unlinked_maps(pid: u32, folder: &Path) -> Vec<(u64, u64)> {
@@ -94,14 +99,17 @@ fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<ProcessFacts> {
 
 /// (Rss, Pss, Private) in bytes.
 fn parse_rollup(rollup: &str) -> (u64, u64, u64) {
-    let sum = |names: &[&str]| -> u64 {
-        let lines = rollup.lines().filter_map(|line| line.split_once(':'));
-        let values = lines.filter(|(name, _)| names.contains(name)).filter_map(|(_, value)| {
-            value.trim().strip_suffix(" kB").and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
-        });
-        values.sum::<u64>() * 1024
-    };
+    let sum = |names: &[&str]| sum_of(rollup, names);
     (sum(&["Rss"]), sum(&["Pss"]), sum(&["Private_Clean", "Private_Dirty", "Private_Hugetlb"]))
+}
+
+/// The sum of some lines of a rollup in bytes.
+fn sum_of(rollup: &str, names: &[&str]) -> u64 {
+    let lines = rollup.lines().filter_map(|line| line.split_once(':'));
+    let values = lines.filter(|(name, _)| names.contains(name)).filter_map(|(_, value)| {
+        value.trim().strip_suffix(" kB").and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
+    });
+    values.sum::<u64>() * 1024
 }
 
 fn ticks_per_second() -> u64 {
@@ -132,6 +140,7 @@ mod tests {
     fn rollup_sums_private_pages() {
         let text = "00-ff ---p 0 0 0 [rollup]\nRss:  12 kB\nPss:  5 kB\nPss_Dirty: 9 kB\nPrivate_Clean: 1 kB\nPrivate_Dirty: 2 kB\n";
         assert_eq!(parse_rollup(text), (12 << 10, 5 << 10, 3 << 10));
+        assert_eq!(sum_of("ShmemPmdMapped:     4096 kB\nFilePmdMapped: 1 kB\n", &["ShmemPmdMapped"]), 4 << 20);
     }
 
     #[test]

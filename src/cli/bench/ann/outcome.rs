@@ -55,7 +55,7 @@ impl Outcome {
         let built = &self.built;
         println!(
             "{} of {} x {}, {}: built in {:.1} s on {} threads ({:.1} s until a reader had it; rows in {} file(s) after {:.1} s), \
-             {:.0} bytes per vector beside the vectors",
+             {:.0} bytes per vector beside the vectors, {} MiB in huge pages",
             self.index,
             self.rows,
             self.dim,
@@ -66,6 +66,7 @@ impl Outcome {
             built.files,
             built.load_seconds,
             built.index_bytes_per_vector,
+            built.huge_page_bytes >> 20,
         );
         if let (Some(view), Some(answer)) = (built.view_us, built.first_answer_us) {
             println!("from its publication to a reader's view of it {view:.0} us, to the first answer {answer:.0} us");

@@ -17,6 +17,7 @@ use crate::ipc::control::Role;
 use crate::ipc::progress::Gauge;
 use crate::reader::{QueryRequest, Reader, SearchRequest};
 use crate::shm::attach::CollectionView;
+use crate::sys::procfs;
 use crate::types::{ColumnData, DataType, Error, ErrorKind, Keys, Metric, Result};
 
 /// The field that filters look at, and how many values it has.
@@ -35,6 +36,10 @@ const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(60);
 const WARM_UP_ROWS: usize = 2_000;
 /// Pool of those searches, or lists.
 const WARM_UP_PARAMETER: usize = 100;
+/// The writer moves what it published into huge pages by and by. It is done when the reader has had no new ones for so long.
+const SETTLED: Duration = Duration::from_secs(2);
+/// It is not waited for longer.
+const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// What the server's indexes know; it takes unknown ones in silence, and a bench must not.
 const PARAMETERS: [&str; 9] =
     ["M", "efConstruction", "nlist", "sq_type", "refine", "refine_type", "code_bits", "rounds", "seed"];
@@ -108,6 +113,8 @@ pub(super) struct Built {
     pub view_us: Option<f64>,
     /// Its page faults included.
     pub first_answer_us: Option<f64>,
+    /// Of index and vectors, mapped in huge pages when the queries began; without them searches are slower.
+    pub huge_page_bytes: u64,
 }
 
 /// A collection with an index.
@@ -167,7 +174,7 @@ impl Subject {
         let index_bytes: u64 = index_files.map(|file| file.file_bytes).sum();
         subject.built.index_bytes_per_vector = index_bytes as f64 / base.rows() as f64;
         subject.built.files = view.manifest.files.len();
-        subject.warm_up(base.rows())?;
+        subject.built.huge_page_bytes = subject.settle(base.rows())?;
         Ok(subject)
     }
 
@@ -320,6 +327,21 @@ impl Subject {
             }
         }
         Ok(())
+    }
+
+    /// Waits until index and vectors lie as a server that runs for a while has them; bytes that are mapped in huge pages then.
+    fn settle(&self, row_count: usize) -> Result<u64> {
+        let (begun, mut quiet_since, mut huge) = (Instant::now(), Instant::now(), 0);
+        while quiet_since.elapsed() < SETTLED && begun.elapsed() < SETTLE_MAX {
+            // A page counts when it was used.
+            self.warm_up(row_count)?;
+            let now = procfs::own_huge_bytes();
+            if now > huge {
+                (huge, quiet_since) = (now, Instant::now());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(huge)
     }
 
     /// Searches for some rows, so that queries do not wait for pages to be mapped: other libraries' are, by their builds.
