@@ -7,6 +7,7 @@
 use super::IndexError;
 use super::graph::space::{dot, normalise, quantise};
 use super::header::{ALIGNMENT, Fields, metric_word};
+use super::packed::{CodeBits, PackScratch};
 use crate::kernel::{
     ByteKernels, ByteRows, CODE_DIM_STEP, CodeKernels, Kernels, ROTATION_ROUNDS, Rows, VectorRows, rotate,
     round_to_words,
@@ -86,7 +87,12 @@ impl CodeSpace {
 
     /// Bytes of one row: squared norm, scale, codes.
     pub fn record_bytes(&self) -> usize {
-        SCALARS_BYTES + self.code_dim()
+        self.packed_bytes(CodeBits::Eight)
+    }
+
+    /// As [`CodeSpace::record_bytes`], when an element of a code has so many bits.
+    pub fn packed_bytes(&self, bits: CodeBits) -> usize {
+        SCALARS_BYTES + bits.bytes(self.code_dim())
     }
 
     /// A row before centring: normalised, lifted or as it is, padded with zeros.
@@ -135,14 +141,28 @@ impl Coder<'_> {
         if !row.iter().all(|value| value.is_finite()) {
             return Err(IndexError::Build("a vector has an element that is not finite"));
         }
-        placed.resize(self.space.code_dim(), 0.0);
-        self.space.lift(row, placed);
-        let squared_norm = self.centre_and_rotate(placed);
+        let squared_norm = self.place_row(row, placed);
         let (scalars, codes) = record.split_at_mut(SCALARS_BYTES);
         let scale = quantise(placed, bytemuck::cast_slice_mut(codes));
         scalars[..4].copy_from_slice(&squared_norm.to_le_bytes());
         scalars[4..].copy_from_slice(&scale.to_le_bytes());
         Ok(())
+    }
+
+    /// Writes the record of a row whose elements are finite, with 4 or 6 bits for each.
+    pub fn write_packed(&self, row: &[f32], bits: CodeBits, scratch: &mut PackScratch, record: &mut [u8]) {
+        let squared_norm = self.place_row(row, &mut scratch.placed);
+        let (scalars, codes) = record.split_at_mut(SCALARS_BYTES);
+        let scale = bits.pack(squared_norm, scratch, codes);
+        scalars[..4].copy_from_slice(&squared_norm.to_le_bytes());
+        scalars[4..].copy_from_slice(&scale.to_le_bytes());
+    }
+
+    /// Puts a row into the space of the codes, and gives its squared norm there.
+    fn place_row(&self, row: &[f32], placed: &mut Vec<f32>) -> f32 {
+        placed.resize(self.space.code_dim(), 0.0);
+        self.space.lift(row, placed);
+        self.centre_and_rotate(placed)
     }
 
     /// Makes a query of a vector; it is not lifted for IP.
@@ -195,6 +215,21 @@ impl CodedQuery {
         let Some((scalars, codes)) = Scalars::split(record).filter(|(_, codes)| codes.len() == self.words.len()) else {
             return f32::NAN;
         };
+        self.distance_of(kernels, scalars, codes)
+    }
+
+    /// As [`CodedQuery::distance`], from a record with fewer bits. `codes` is memory to unpack it in.
+    #[inline]
+    pub fn packed_distance(&self, kernels: CodeKernels, bits: CodeBits, record: &[u8], codes: &mut Vec<u8>) -> f32 {
+        let fits = |(_, packed): &(Scalars, &[u8])| packed.len() == bits.bytes(self.words.len());
+        let Some((scalars, packed)) = Scalars::split(record).filter(fits) else { return f32::NAN };
+        codes.resize(self.words.len(), 0);
+        bits.unpack(packed, codes);
+        self.distance_of(kernels, scalars, codes)
+    }
+
+    #[inline]
+    fn distance_of(&self, kernels: CodeKernels, scalars: Scalars, codes: &[u8]) -> f32 {
         let product = kernels.dot_query(codes, &self.words) as f32 * (self.word_scale * scalars.scale);
         (self.squared_norm + scalars.squared_norm) - 2.0 * product
     }

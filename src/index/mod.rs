@@ -14,6 +14,7 @@ mod header;
 pub mod hnsw;
 pub mod ivf;
 mod open;
+mod packed;
 mod queries;
 pub mod spec;
 mod top_k;

@@ -206,6 +206,12 @@ impl IndexSpec {
     pub fn is_built(&self) -> bool {
         self.kind != IndexKind::Flat
     }
+
+    /// Whether hits have the distances that a scan finds. Else a search keeps to the index, so that all pages of an iterator
+    /// have distances of one kind.
+    pub fn is_refined(&self) -> bool {
+        !matches!(&self.settings, BuildSettings::Hnsw(settings) if !settings.is_refined)
+    }
 }
 
 fn graph_settings(params: &Params<'_>) -> Result<GraphSettings> {
@@ -502,6 +508,8 @@ mod tests {
             ("HNSW", "efConstruction", "2147483647"),
             ("HNSW", "not_defined_param", "nothing"),
             ("HNSW_SQ", "sq_type", "bf16"),
+            ("HNSW_SQ", "sq_type", "SQ4U"),
+            ("HNSW_SQ", "sq_type", "sq6"),
             ("HNSW_SQ", "refine", "True"),
             ("HNSW_SQ", "refine_type", "FP32"),
         ];
@@ -516,7 +524,7 @@ mod tests {
             ("HNSW", "M", "16.0", "wrong data type in json"),
             ("HNSW", "efConstruction", "0", "Out of range in json: param 'efConstruction' (0)"),
             ("HNSW_SQ", "sq_type", "FP32", "invalid scalar quantizer type: invalid parameter"),
-            ("HNSW_SQ", "sq_type", "SQ6", "sq_type SQ6 (use SQ8, FP16 or BF16) is not supported yet"),
+            ("HNSW_SQ", "sq_type", "SQ4", "invalid scalar quantizer type: invalid parameter"),
             ("HNSW_SQ", "refine", "1", "Type conflict in json: param 'refine' (\"1\") should be a boolean"),
             ("HNSW_SQ", "refine_type", "INT8", "invalid refine type : INT8, optional types are [sq4u, sq6, sq8,"),
         ];

@@ -32,7 +32,7 @@ fn spec(kind: IndexKind) -> IndexSpec {
         }
         IndexKind::Hnsw | IndexKind::HnswSq => {
             let encoding = if kind == IndexKind::Hnsw { Encoding::Column } else { Encoding::Codes8 };
-            BuildSettings::Hnsw(HnswSettings { m: 12, ef_construction: 60, encoding, seed: 1 })
+            BuildSettings::Hnsw(HnswSettings { m: 12, ef_construction: 60, encoding, is_refined: true, seed: 1 })
         }
     };
     IndexSpec { kind, metric: Metric::L2, vector_type: DataType::FloatVector, dim: DIM, settings }

@@ -57,8 +57,9 @@ impl IndexSearch<'_> {
     /// # Errors
     /// When the index is damaged.
     pub fn run(&self, tops: &mut [TopK]) -> Result<Outcome, IndexError> {
-        let kind = self.index.header().spec.kind;
-        if is_scan_cheaper(kind, self.settings, self.fetch, self.source.len(), self.matching) {
+        let spec = &self.index.header().spec;
+        if spec.is_refined() && is_scan_cheaper(spec.kind, self.settings, self.fetch, self.source.len(), self.matching)
+        {
             return Ok(Outcome::Scan);
         }
         let index = self.index.index()?;

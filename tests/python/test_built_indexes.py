@@ -164,6 +164,38 @@ def test_one_type_after_the_other_over_the_same_rows(client, server):
         check_searches(client, base, metric)
 
 
+@pytest.mark.parametrize("sq_type, wanted", [("SQ4U", 140), ("SQ6", 170), ("SQ8", 185), ("FP16", 195), ("BF16", 190)])
+def test_every_scalar_quantiser_finds_with_and_without_refinement(client, monkeypatch, sq_type, wanted):
+    monkeypatch.setitem(BUILD, "HNSW_SQ", {"M": 12, "efConstruction": 80, "sq_type": sq_type, "refine": True, "refine_type": "FP32"})
+    base = make(client, "HNSW_SQ")
+    check_description(client, "HNSW_SQ")
+    check_searches(client, base)
+    client.release_collection("built")
+    client.drop_index("built", "of_vector")
+    monkeypatch.setitem(BUILD, "HNSW_SQ", {"M": 12, "efConstruction": 80, "sq_type": sq_type, "refine": False})
+    index(client, "HNSW_SQ")
+    client.load_collection("built")
+    check_description(client, "HNSW_SQ")
+    queries = vectors(20, seed=9)
+    shared = inexact = 0
+    for query, hits in zip(queries, client.search("built", queries.tolist(), limit=10, search_params={"params": THOROUGH})):
+        far = ((base.astype(np.float64) - query) ** 2).sum(1)
+        shared += len({hit["id"] for hit in hits} & set(np.argsort(far)[:10].tolist()))
+        inexact += sum(abs(hit["distance"] - far[hit["id"]]) > 1e-5 for hit in hits)
+    assert shared >= wanted, f"{shared} of 200"
+    # The distances are those of the codes.
+    assert inexact > 100, f"{inexact} of 200"
+    # Pages go on where the one before ended, in the same distances.
+    iterator = client.search_iterator("built", [queries[0].tolist()], batch_size=50, limit=400, search_params={"params": {"ef": 400}})
+    pages = []
+    while page := iterator.next():
+        pages.extend((hit["distance"], hit["id"]) for hit in page)
+    iterator.close()
+    assert len({row for _, row in pages}) == len(pages) == 400
+    assert [distance for distance, _ in pages] == sorted(distance for distance, _ in pages)
+    assert sum(abs(distance - ((base[row].astype(np.float64) - queries[0]) ** 2).sum()) > 1e-5 for distance, row in pages) > 200
+
+
 @pytest.mark.parametrize("data_type, metric", [(DataType.FLOAT16_VECTOR, "COSINE"), (DataType.BFLOAT16_VECTOR, "L2"), (DataType.INT8_VECTOR, "IP")])
 @pytest.mark.parametrize("index_type", ["AUTOINDEX", "HNSW", "IVF_FLAT"])
 def test_every_dense_vector_type_has_graphs_and_lists(client, server, data_type, metric, index_type):

@@ -32,6 +32,8 @@ def test_parameters_are_taken_and_described_as_given(collection):
         ("HNSW_SQ", {"M": 16, "efConstruction": 200, "sq_type": "SQ8", "refine": True, "refine_type": "FP16"}),
         ("HNSW_SQ", {"sq_type": "BF16", "refine": "true"}),
         ("HNSW_SQ", {"sq_type": "fp16", "refine_type": "FP32"}),
+        ("HNSW_SQ", {"sq_type": "SQ4U", "refine": True, "refine_type": "SQ6"}),
+        ("HNSW_SQ", {"sq_type": "SQ6", "refine": False}),
     ]:
         for metric in ["L2", "IP", "COSINE"]:
             create(collection, index_type, metric, **params)
@@ -54,7 +56,7 @@ def test_parameters_are_taken_and_described_as_given(collection):
         ("HNSW", {"efConstruction": -1}, "param 'efConstruction' (-1) should be in range [1, 2147483647]"),
         ("HNSW_SQ", {"sq_type": "FP32"}, "invalid scalar quantizer type: invalid parameter"),
         ("HNSW_SQ", {"sq_type": 8}, "invalid scalar quantizer type: invalid parameter"),
-        ("HNSW_SQ", {"sq_type": "SQ6"}, "sq_type SQ6 (use SQ8, FP16 or BF16) is not supported yet"),
+        ("HNSW_SQ", {"sq_type": "SQ4"}, "invalid scalar quantizer type: invalid parameter"),
         ("HNSW_SQ", {"refine": 1}, "should be a boolean: invalid parameter"),
         ("HNSW_SQ", {"refine_type": "INT8"}, "invalid refine type : INT8, optional types are [sq4u, sq6, sq8, fp16, bf16, fp32, flat]: invalid parameter"),
     ],

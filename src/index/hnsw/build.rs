@@ -11,6 +11,7 @@ use super::walk::{Distances, RowDistances, Walker};
 use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, RecordDistances, Records};
 use crate::index::graph::space::{mix, write_signs};
 use crate::index::graph::workers::for_each_piece;
+use crate::index::packed::{CodeBits, PackScratch};
 use crate::index::{BuildIndex, BuildProgress, IndexError};
 use crate::kernel::{CodeKernels, VectorElement, VectorRows};
 use crate::types::Metric;
@@ -35,6 +36,8 @@ pub struct HnswParameters {
     pub ef_construction: usize,
     /// Where searches find the vectors.
     pub encoding: Encoding,
+    /// Whether distances are those of the column, though there are copies.
+    pub is_refined: bool,
     /// Of everything random.
     pub seed: u64,
     /// Threads to build with.
@@ -75,6 +78,7 @@ impl<'a> HnswBuilder<'a> {
             entry_level: 0,
             entry: 0,
             has_twins: false,
+            is_refined: parameters.is_refined || parameters.encoding == Encoding::Column,
         };
         let levels = Levels { seed: parameters.seed, m: parameters.m };
         for row in 0..rows.len() as u32 {
@@ -103,6 +107,20 @@ impl<'a> HnswBuilder<'a> {
             return Err(IndexError::Build("a vector has an element that is not finite"));
         }
         Ok(())
+    }
+
+    /// Codes of all rows in fewer bits than the build compares them by.
+    fn write_packed(&self, coder: Coder<'_>, bits: CodeBits, records: &mut [u8]) {
+        let mut records: Vec<&mut [u8]> = records.chunks_exact_mut(self.shape.record_bytes()).collect();
+        let write = |state: &mut (Vec<f32>, PackScratch), first: usize, piece: &mut [&mut [u8]]| {
+            let (row, scratch) = state;
+            row.resize(self.rows.dim, 0.0);
+            for (index, record) in piece.iter_mut().enumerate() {
+                self.rows.widen(first + index, row);
+                coder.write_packed(row, bits, scratch, record);
+            }
+        };
+        for_each_piece(self.parameters.threads, &mut records, PIECE_ROWS, Default::default, write, |_| ());
     }
 
     /// Copies of all rows in 16 bits per element.
@@ -207,23 +225,33 @@ impl BuildIndex for HnswBuilder<'_> {
         }
         let parts = Parts::of(&self.shape, image).ok_or(IndexError::Build("the image is too short"))?;
         let space = self.shape.space;
-        let has_codes = self.shape.encoding == Encoding::Codes8;
+        let bits = self.shape.encoding.code_bits();
         // What a search does not need is not in the image, but the build needs it.
-        let own_bytes = |bytes: usize| vec![0u8; if has_codes { 0 } else { bytes }];
-        let (mut own_signs, mut own_centre) = (own_bytes(space.signs_bytes()), own_bytes(space.centre_bytes()));
-        let mut own_records = own_bytes(space.record_bytes() * self.shape.row_count);
+        let own_bytes = |bytes: usize, is_own: bool| vec![0u8; if is_own { bytes } else { 0 }];
+        let mut own_signs = own_bytes(space.signs_bytes(), bits.is_none());
+        let mut own_centre = own_bytes(space.centre_bytes(), bits.is_none());
+        let mut own_records = own_bytes(space.record_bytes() * self.shape.row_count, bits != Some(CodeBits::Eight));
         let mut levels = parts.levels;
         let vectors = parts.vectors;
         if let Some(element) = self.shape.encoding.element() {
             self.write_halves(element, vectors);
         }
-        let (signs, centre, records) = match has_codes {
-            true => (parts.signs, parts.centre, vectors),
-            false => (&mut own_signs[..], &mut own_centre[..], &mut own_records[..]),
+        let (signs, centre) = match bits {
+            Some(_) => (parts.signs, parts.centre),
+            None => (&mut own_signs[..], &mut own_centre[..]),
         };
         write_signs(signs, self.parameters.seed);
         space.write_centre(&self.rows, centre);
-        self.write_records(Coder { space, signs, centre }, records)?;
+        let coder = Coder { space, signs, centre };
+        let (records, packed) = match bits {
+            Some(CodeBits::Eight) => (vectors, None),
+            Some(bits) => (&mut own_records[..], Some((bits, vectors))),
+            None => (&mut own_records[..], None),
+        };
+        self.write_records(coder, records)?;
+        if let Some((bits, packed)) = packed {
+            self.write_packed(coder, bits, packed);
+        }
         let records = Records { bytes: records, record_bytes: space.record_bytes() };
         let twins = Twins::of(records, self.shape.row_count);
         twins.write(parts.twins);

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::index::IndexError;
 use crate::index::codes::{CodeSpace, Coder, Records};
 use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
+use crate::index::packed::CodeBits;
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::Metric;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How an image begins.
 pub(in crate::index) const MAGIC: &[u8; 8] = b"SHOALHNW";
 /// Most levels above level 0: with two links per vertex, 2^15 rows have as many.
@@ -17,12 +18,19 @@ pub(super) const UPPER_LEVELS_MAX: usize = 15;
 const MEMBERS_FIELD: usize = 9;
 /// Bounds of `m`, Milvus' and the least that makes a graph.
 const M_MAX: usize = 2048;
+/// Flags of the header: some rows are twins; copies alone decide.
+const HAS_TWINS: u32 = 1;
+const IS_UNREFINED: u32 = 2;
 
 /// Where the vectors of a graph are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Encoding {
     /// In the column of the table file: nothing is copied.
     Column,
+    /// In the image, half a byte per element.
+    Codes4,
+    /// In the image, three quarters of a byte per element.
+    Codes6,
     /// In the image, one byte per element.
     Codes8,
     /// In the image, in half precision.
@@ -32,7 +40,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    const ALL: [Encoding; 4] = [Encoding::Column, Encoding::Codes8, Encoding::F16, Encoding::Bf16];
+    /// Every one.
+    pub(in crate::index) const ALL: [Encoding; 6] =
+        [Encoding::Column, Encoding::Codes4, Encoding::Codes6, Encoding::Codes8, Encoding::F16, Encoding::Bf16];
 
     fn word(self) -> u32 {
         match self {
@@ -40,13 +50,25 @@ impl Encoding {
             Encoding::Codes8 => 1,
             Encoding::F16 => 2,
             Encoding::Bf16 => 3,
+            Encoding::Codes4 => 4,
+            Encoding::Codes6 => 5,
+        }
+    }
+
+    /// Bits per element of the codes; `None` when there are none.
+    pub(super) fn code_bits(self) -> Option<CodeBits> {
+        match self {
+            Encoding::Codes4 => Some(CodeBits::Four),
+            Encoding::Codes6 => Some(CodeBits::Six),
+            Encoding::Codes8 => Some(CodeBits::Eight),
+            Encoding::Column | Encoding::F16 | Encoding::Bf16 => None,
         }
     }
 
     /// What an element of the copies is; `None` when there are none, or they are codes.
     pub(super) fn element(self) -> Option<VectorElement> {
         match self {
-            Encoding::Column | Encoding::Codes8 => None,
+            Encoding::Column | Encoding::Codes4 | Encoding::Codes6 | Encoding::Codes8 => None,
             Encoding::F16 => Some(VectorElement::F16),
             Encoding::Bf16 => Some(VectorElement::BF16),
         }
@@ -69,6 +91,8 @@ pub(super) struct Shape {
     pub entry: u32,
     /// Whether some rows are twins: equal to another row, which alone is a vertex.
     pub has_twins: bool,
+    /// Whether distances are those of the column, though there are copies.
+    pub is_refined: bool,
 }
 
 impl Shape {
@@ -82,6 +106,11 @@ impl Shape {
         if level == 0 { self.m * 2 } else { self.m }
     }
 
+    /// Bytes of the codes of a row.
+    pub fn record_bytes(&self) -> usize {
+        self.space.packed_bytes(self.encoding.code_bits().unwrap_or(CodeBits::Eight))
+    }
+
     /// Bytes of row numbers, places below and links of an upper level.
     fn level_bytes(&self, level: usize) -> [usize; 3] {
         let members = self.members[level - 1] as usize;
@@ -91,11 +120,11 @@ impl Shape {
     /// Bytes of the sections: upper levels, twins, links, signs, centre, vectors. `None` when there are no such numbers.
     fn sections(&self) -> Option<[usize; 6]> {
         let upper: usize = (1..=self.upper_count()).flat_map(|level| self.level_bytes(level)).sum();
-        let of_codes = |bytes: usize| if self.encoding == Encoding::Codes8 { bytes } else { 0 };
+        let of_codes = |bytes: usize| if self.encoding.code_bits().is_some() { bytes } else { 0 };
         let row_bytes = match self.encoding {
             Encoding::Column => 0,
-            Encoding::Codes8 => self.space.record_bytes(),
             Encoding::F16 | Encoding::Bf16 => self.space.dim * 2,
+            Encoding::Codes4 | Encoding::Codes6 | Encoding::Codes8 => self.record_bytes(),
         };
         Some([
             padded(upper)?,
@@ -176,7 +205,7 @@ pub(super) fn seal(shape: &Shape, image: &mut [u8]) {
         squared_norm_max,
         shape.entry,
         shape.entry_level as u32,
-        u32::from(shape.has_twins),
+        (if shape.has_twins { HAS_TWINS } else { 0 }) | if shape.is_refined { 0 } else { IS_UNREFINED },
     ]);
     words[MEMBERS_FIELD..].copy_from_slice(&shape.members);
     header::seal(image, MAGIC, VERSION, &words);
@@ -209,7 +238,7 @@ impl<'a> Hnsw<'a> {
         }
         let sections = shape.sections().and_then(|lengths| Sections::of(image).split(lengths));
         let [upper, twins, links, signs, centre, vectors] = sections.ok_or(header::WRONG_LENGTH)?;
-        let coder = (shape.encoding == Encoding::Codes8).then_some(Coder { space: shape.space, signs, centre });
+        let coder = shape.encoding.code_bits().map(|_| Coder { space: shape.space, signs, centre });
         Ok(Hnsw { shape, upper, twins, links, coder, vectors, image })
     }
 
@@ -238,7 +267,7 @@ impl<'a> Hnsw<'a> {
 
     /// The codes of all rows; none when there are no codes.
     pub(super) fn records(&self) -> Records<'a> {
-        Records { bytes: self.vectors, record_bytes: self.shape.space.record_bytes() }
+        Records { bytes: self.vectors, record_bytes: self.shape.record_bytes() }
     }
 
     /// The 16-bit copies of all rows, if there are any.
@@ -340,7 +369,8 @@ fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
         members: std::array::from_fn(|index| fields.word(MEMBERS_FIELD + index)),
         entry: fields.word(6),
         entry_level: fields.word(7) as usize,
-        has_twins: fields.word(8) == 1,
+        has_twins: fields.word(8) & HAS_TWINS != 0,
+        is_refined: fields.word(8) & IS_UNREFINED == 0,
     };
     let entry_count = match shape.entry_level {
         0 => shape.row_count,
@@ -350,7 +380,9 @@ fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
         && shape.row_count <= 1 << 31
         && shape.entry_level <= shape.upper_count()
         && (shape.entry as usize) < entry_count
-        && fields.word(8) <= 1
+        && fields.word(8) <= HAS_TWINS | IS_UNREFINED
+        // Without copies, only the column can decide.
+        && (shape.is_refined || shape.encoding != Encoding::Column)
         && shape.members.iter().all(|members| *members as usize <= shape.row_count);
     is_possible.then_some(shape)
 }

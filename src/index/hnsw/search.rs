@@ -30,7 +30,8 @@ pub struct HnswSearch<'a> {
     pub filter: Option<&'a Bitmap>,
     /// Which distances are wanted.
     pub range: Option<DistanceRange>,
-    /// The vectors that the index was built from. Without them, only copies can be searched, and distances are theirs.
+    /// The vectors that the index was built from. Without them, or when the index is not refined, only copies are searched,
+    /// and distances are theirs.
     pub source: Option<VectorRows<'a>>,
     /// Goes into the hits.
     pub file_index: u32,
@@ -43,6 +44,7 @@ pub struct HnswScratch {
     exact: ExactScratch,
     copies: ExactScratch,
     query: CodedQuery,
+    codes: Vec<u8>,
     distances: Vec<f32>,
     rows: Vec<u32>,
     /// Distances that the last search computed on its way.
@@ -62,20 +64,30 @@ impl Hnsw<'_> {
         top: &mut TopK,
     ) -> Result<(), IndexError> {
         check_fit(self.dim(), self.row_count(), query, search.filter, search.source)?;
-        let exact = search.source.map(|source| ExactQuery::new(self.metric(), query, source)).transpose()?;
+        let source = search.source.filter(|_| self.shape.is_refined);
+        let exact = source.map(|source| ExactQuery::new(self.metric(), query, source)).transpose()?;
         let plan = Plan::new(self, search);
-        let HnswScratch { walker, exact: memory, copies, query: coded, distances, rows, computed_count } = scratch;
+        let HnswScratch { walker, exact: memory, copies, query: coded, codes, distances, rows, computed_count } =
+            scratch;
         walker.computed_count = 0;
         let mut exact = exact.as_ref().map(|query| ExactDistances { query, scratch: memory });
-        // Copies cannot tell for sure what lies within a range.
+        // Copies cannot tell for sure what lies within a range, unless they have the last word.
         let is_column = self.shape.encoding == Encoding::Column || (exact.is_some() && search.range.is_some());
         if is_column {
             let mut exact = exact.ok_or(IndexError::Mismatch("it holds no vectors, and their column is not there"))?;
             self.find(&plan, walker, rows, &mut exact, None, top);
-        } else if let Some(coder) = self.coder {
+        } else if let Some((coder, bits)) = self.coder.zip(self.shape.encoding.code_bits()) {
             coder.place_query(query, coded);
-            let (kernels, records, metric) = (CodeKernels::get(), self.records(), self.metric());
-            let mut codes = CodeDistances { kernels, records, query: coded, metric, out: distances };
+            let mut codes = CodeDistances {
+                kernels: CodeKernels::get(),
+                records: self.records(),
+                bits,
+                query: coded,
+                metric: self.metric(),
+                are_user_distances: search.range.is_some(),
+                codes,
+                out: distances,
+            };
             self.find(&plan, walker, rows, &mut codes, exact.as_mut(), top);
         } else if let Some(halves) = self.halves() {
             let half = ExactQuery::new(self.metric(), query, halves)?;

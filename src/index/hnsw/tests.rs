@@ -9,10 +9,18 @@ use crate::types::{Bitmap, Metric};
 const DIM: usize = 24;
 const ROWS: usize = 2000;
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
-const ENCODINGS: [Encoding; 4] = [Encoding::Column, Encoding::Codes8, Encoding::F16, Encoding::Bf16];
+const ENCODINGS: [Encoding; 6] = Encoding::ALL;
+/// Encodings of copies, how much of the true hits those find alone, and how near their distances are.
+const COPIES: [(Encoding, f64, f32); 5] = [
+    (Encoding::Codes4, 0.7, 0.25),
+    (Encoding::Codes6, 0.9, 0.06),
+    (Encoding::Codes8, 0.95, 0.03),
+    (Encoding::F16, 0.95, 0.03),
+    (Encoding::Bf16, 0.95, 0.03),
+];
 
 fn parameters(metric: Metric, encoding: Encoding) -> HnswParameters {
-    HnswParameters { metric, m: 16, ef_construction: 100, encoding, seed: 1, threads: 2 }
+    HnswParameters { metric, m: 16, ef_construction: 100, encoding, is_refined: true, seed: 1, threads: 2 }
 }
 
 fn image(parameters: HnswParameters, values: &[f32], dim: usize) -> Vec<u8> {
@@ -137,15 +145,15 @@ fn pages_of_a_range_are_those_of_a_flat_scan() {
 fn copies_alone_give_near_distances() {
     let values = clustered(ROWS, DIM, 1);
     for metric in METRICS {
-        for encoding in [Encoding::Codes8, Encoding::F16, Encoding::Bf16] {
+        for (encoding, _, error_max) in COPIES {
             let image = image(parameters(metric, encoding), &values, DIM);
             let hnsw = Hnsw::open(&image).unwrap();
             for query in clustered(20, DIM, 3).chunks_exact(DIM) {
                 let truth = exact(metric, &values, query, ROWS, None, None);
                 for hit in found(&hnsw, query, &search(10, 64)) {
                     let true_hit = truth.iter().find(|other| other.row == hit.row).unwrap();
-                    let error = (true_hit.distance - hit.distance).abs();
-                    assert!(error <= 0.03 * true_hit.distance.abs().max(1.0), "{metric:?}: {hit:?}, {true_hit:?}");
+                    let error = (true_hit.distance - hit.distance).abs() / true_hit.distance.abs().max(1.0);
+                    assert!(error <= error_max, "{metric:?}, {encoding:?}: {hit:?}, {true_hit:?}");
                 }
             }
         }
@@ -153,14 +161,89 @@ fn copies_alone_give_near_distances() {
 }
 
 #[test]
+fn an_index_that_is_not_refined_answers_from_its_copies_whatever_else_is_there() {
+    let values = clustered(ROWS, DIM, 1);
+    let filter = every(5, ROWS);
+    for metric in METRICS {
+        for (encoding, recall_min, _) in COPIES {
+            let image = image(HnswParameters { is_refined: false, ..parameters(metric, encoding) }, &values, DIM);
+            let hnsw = Hnsw::open(&image).unwrap();
+            let (mut shared, mut differing) = (0, 0);
+            for query in clustered(50, DIM, 2).chunks_exact(DIM) {
+                for filter in [None, Some(&filter)] {
+                    let alone = HnswSearch { filter, ..search(10, 64) };
+                    let beside = HnswSearch { source: Some(column(&values, DIM)), ..alone };
+                    let hits = found(&hnsw, query, &beside);
+                    assert_eq!(hits, found(&hnsw, query, &alone), "{metric:?}, {encoding:?}");
+                    let truth = exact(metric, &values, query, 10, filter, None);
+                    shared += hits.iter().filter(|hit| truth.iter().any(|other| other.row == hit.row)).count();
+                    differing += hits.iter().filter(|hit| !truth.contains(hit)).count();
+                }
+            }
+            let recall = shared as f64 / 1000.0;
+            assert!(recall >= recall_min, "{metric:?}, {encoding:?}: {recall}");
+            assert!(differing > 500, "{metric:?}, {encoding:?}: {differing}");
+        }
+    }
+}
+
+#[test]
+fn pages_of_an_index_that_is_not_refined_agree() {
+    let values = clustered(ROWS, DIM, 1);
+    for metric in METRICS {
+        for (encoding, ..) in COPIES {
+            let image = image(HnswParameters { is_refined: false, ..parameters(metric, encoding) }, &values, DIM);
+            let hnsw = Hnsw::open(&image).unwrap();
+            let query = &values[DIM * 7..][..DIM];
+            // So many that all are compared.
+            let all = found(&hnsw, query, &search(ROWS, ROWS));
+            assert_eq!(all.len(), ROWS);
+            let (mut low, mut pages) = (f32::NEG_INFINITY, Vec::new());
+            for _ in 0..8 {
+                let range = Some(DistanceRange { low, high: f32::INFINITY });
+                let page =
+                    found(&hnsw, query, &HnswSearch { range, source: Some(column(&values, DIM)), ..search(25, 64) });
+                assert_eq!(page.len(), 25);
+                low = page[24].distance.next_up();
+                pages.extend(page);
+            }
+            assert!(pages.is_sorted_by(|left, right| left.order(right).is_lt()));
+            assert!(pages.iter().all(|hit| all.contains(hit)), "{metric:?}, {encoding:?}");
+            let early = pages.iter().filter(|hit| all[..pages.len()].contains(hit)).count();
+            assert!(early * 100 >= pages.len() * 95, "{metric:?}, {encoding:?}: {early}");
+        }
+    }
+}
+
+#[test]
+fn four_bits_take_half_and_six_three_quarters_of_the_bytes_of_eight() {
+    let values = clustered(300, 256, 1);
+    let image_bytes = |rows: usize, encoding| {
+        let progress = BuildProgress::default();
+        let builder = HnswBuilder::new(parameters(Metric::L2, encoding), column(&values[..rows * 256], 256), &progress);
+        builder.unwrap().image_bytes()
+    };
+    let bytes_per_row = |encoding| {
+        let of_copies = |rows| image_bytes(rows, encoding) - image_bytes(rows, Encoding::Column);
+        (of_copies(300) - of_copies(100)) / 200
+    };
+    let expected = [(Encoding::Codes4, 8 + 128), (Encoding::Codes6, 8 + 192), (Encoding::Codes8, 8 + 256)];
+    for (encoding, bytes) in expected {
+        assert_eq!(bytes_per_row(encoding), bytes, "{encoding:?}");
+    }
+}
+
+#[test]
 fn threads_change_nothing_in_the_image() {
     let values = clustered(1500, DIM, 3);
-    let with = |threads, seed| {
-        image(HnswParameters { threads, seed, ..parameters(Metric::Cosine, Encoding::Codes8) }, &values, DIM)
-    };
-    let one = with(1, 1);
-    assert!(one == with(3, 1));
-    assert!(one != with(1, 2));
+    for encoding in [Encoding::Codes4, Encoding::Codes6, Encoding::Codes8] {
+        let with = |threads, seed| {
+            image(HnswParameters { threads, seed, ..parameters(Metric::Cosine, encoding) }, &values, DIM)
+        };
+        let one = with(1, 1);
+        assert!(one == with(3, 1), "{encoding:?}");
+        assert!(one != with(1, 2), "{encoding:?}");
+    }
 }
 
 #[test]
@@ -274,8 +357,9 @@ fn a_header_of_another_shape_with_a_right_checksum_is_refused_or_searched_withou
             let reshaped = reshaped(&whole, seed);
             let Ok(hnsw) = Hnsw::open(&reshaped) else { continue };
             opened_count += 1;
+            let range = (seed % 2 == 0).then_some(DistanceRange { low: -0.5, high: 9.0 });
             for source in [None, Some(column(&values, hnsw.dim()))] {
-                let (search, mut top) = (HnswSearch { source, ..search(10, 10) }, TopK::new(10));
+                let (search, mut top) = (HnswSearch { source, range, ..search(10, 10) }, TopK::new(10));
                 let query = vec![0.5; hnsw.dim()];
                 // A column that does not fit the shape is an error, too.
                 let _ = hnsw.search(&query, &search, &mut HnswScratch::default(), &mut top);

@@ -7,6 +7,7 @@ use super::layout::Level;
 use crate::index::codes::{CodedQuery, RecordDistances, Records};
 use crate::index::exact::{ExactQuery, ExactScratch, Target};
 use crate::index::graph::pool::Pool;
+use crate::index::packed::CodeBits;
 use crate::index::{Hit, TopK};
 use crate::kernel::CodeKernels;
 use crate::types::Metric;
@@ -52,8 +53,12 @@ impl Offering for ExactDistances<'_, '_> {
 pub(super) struct CodeDistances<'a, 'b> {
     pub kernels: CodeKernels,
     pub records: Records<'a>,
+    pub bits: CodeBits,
     pub query: &'b CodedQuery,
     pub metric: Metric,
+    /// Whether a walk compares what users see, as it must when they say where it begins. Else the space's own are finer.
+    pub are_user_distances: bool,
+    pub codes: &'b mut Vec<u8>,
     pub out: &'b mut Vec<f32>,
 }
 
@@ -61,8 +66,15 @@ impl Distances for CodeDistances<'_, '_> {
     fn compute(&mut self, rows: &[u32]) -> &[f32] {
         rows.iter().for_each(|row| self.records.prefetch(self.kernels, *row as usize));
         self.out.clear();
-        let records = rows.iter().map_while(|row| self.records.get(*row as usize));
-        self.out.extend(records.map(|record| self.query.distance(self.kernels, record)));
+        let CodeDistances { kernels, records, bits, query, codes, .. } = self;
+        let records = rows.iter().map_while(|row| records.get(*row as usize));
+        match bits {
+            CodeBits::Eight => self.out.extend(records.map(|record| query.distance(*kernels, record))),
+            bits => self.out.extend(records.map(|record| query.packed_distance(*kernels, *bits, record, codes))),
+        }
+        if self.are_user_distances {
+            self.out.iter_mut().for_each(|distance| *distance = query.user_distance(self.metric, *distance));
+        }
         self.out
     }
 }
@@ -71,7 +83,10 @@ impl Offering for CodeDistances<'_, '_> {
     fn offer(&mut self, rows: &[u32], target: &Target, top: &mut TopK) {
         self.compute(rows);
         for (row, distance) in rows.iter().zip(self.out.iter()) {
-            let distance = self.query.user_distance(self.metric, *distance);
+            let distance = match self.are_user_distances {
+                true => *distance,
+                false => self.query.user_distance(self.metric, *distance),
+            };
             if target.takes(distance) {
                 top.push(Hit { file_index: target.file_index, row: *row, distance });
             }
