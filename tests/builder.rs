@@ -1,6 +1,9 @@
-//! The builder process: killed, failing, or left alone by a dead writer, it costs time and nothing else.
+//! The builder process: killed, failing, or left alone by a dead writer, it costs time and nothing else; so do damaged indexes.
 
 mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use common::{Api, Server, is_alive, pair, signal, wait_until};
 use nix::sys::signal::Signal;
@@ -77,15 +80,15 @@ fn check_search(api: &mut Api) {
 }
 
 /// Index files in the data directory.
-fn index_files(server: &Server) -> usize {
-    let dirs = std::fs::read_dir(server.data_dir.join("tables")).expect("tables").flatten();
-    let files = dirs.flat_map(|dir| std::fs::read_dir(dir.path()).into_iter().flatten().flatten());
-    files.filter(|file| file.path().extension().is_some_and(|extension| extension == "idx")).count()
+fn index_files(server: &Server) -> Vec<PathBuf> {
+    let dirs = fs::read_dir(server.data_dir.join("tables")).expect("tables").flatten();
+    let files = dirs.flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten()).map(|file| file.path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "idx")).collect()
 }
 
 /// Whether the builder has made a file that the writer did not take yet.
 fn is_building(server: &Server) -> bool {
-    std::fs::read_dir(server.data_dir.join("run/build")).is_ok_and(|mut files| files.next().is_some())
+    fs::read_dir(server.data_dir.join("run/build")).is_ok_and(|mut files| files.next().is_some())
 }
 
 fn times(log: &str, text: &str) -> usize {
@@ -106,7 +109,7 @@ fn a_builder_killed_at_work_is_started_again_and_finishes() {
     assert_eq!((described.indexed_rows, described.pending_index_rows), (ROWS as i64, 0));
     check_search(&mut api);
     assert!(!is_alive(builder) && server.log().contains("the builder died: SIGKILL"), "{}", server.log());
-    assert_eq!((index_files(&server), times(&server.log(), "built RABITQ_GRAPH")), (1, 1));
+    assert_eq!((index_files(&server).len(), times(&server.log(), "built RABITQ_GRAPH")), (1, 1));
 }
 
 #[test]
@@ -130,7 +133,7 @@ fn three_failures_leave_a_searchable_file_and_say_why_and_a_restart_tries_again(
         let mut api = server.api();
         wait_for(&mut api, IndexState::Finished);
         check_search(&mut api);
-        assert_eq!(index_files(&server), 1);
+        assert_eq!(index_files(&server).len(), 1);
         server.stop();
     }
 }
@@ -165,7 +168,7 @@ fn a_writer_killed_while_it_takes_an_index_over_loses_nothing() {
                 let mut api = server.api();
                 wait_for(&mut api, IndexState::Finished);
                 check_search(&mut api);
-                assert_eq!(index_files(&server), 1, "{point}");
+                assert_eq!(index_files(&server).len(), 1, "{point}");
                 server.stop();
                 let (is_sound, report) = server.doctor();
                 assert!(is_sound && !report.contains("remark"), "{point}: {report}");
@@ -174,10 +177,127 @@ fn a_writer_killed_while_it_takes_an_index_over_loses_nothing() {
     });
 }
 
+/// Damage that no checksum of an older version would have seen: a version that is not ours, in a header that is whole.
+fn other_version(path: &Path) {
+    const PAGE: usize = 4096;
+    let mut bytes = fs::read(path).expect("read");
+    bytes[8] += 1;
+    let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes[..PAGE - 8]);
+    bytes[PAGE - 8..PAGE].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(path, bytes).expect("written");
+}
+
+fn flip_in_the_middle(path: &Path) {
+    let mut bytes = fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(path, bytes).expect("written");
+}
+
+fn cut_in_half(path: &Path) {
+    let bytes = fs::metadata(path).expect("there").len();
+    fs::File::options().write(true).open(path).expect("opened").set_len(bytes / 2).expect("cut");
+}
+
+fn take_away(path: &Path) {
+    fs::remove_file(path).expect("removed");
+}
+
+/// What is done to a file.
+type Damage = fn(&Path);
+
+/// Damages the index between two runs, then watches it being scanned around, said and built again, as it was.
+fn damage_and_check(server: &mut Server, what: &str, damage: Damage, reason: &str) {
+    let index = index_files(server).pop().expect("an index");
+    let whole = fs::read(&index).expect("read");
+    damage(&index);
+    let before = server.log().len();
+    server.start_again();
+    let mut api = server.api();
+    let described = describe(&mut api);
+    assert_eq!(described.state(), IndexState::InProgress, "{what}: {described:?}");
+    assert_eq!((described.indexed_rows, described.pending_index_rows), (0, ROWS as i64), "{what}");
+    check_search(&mut api);
+    let status = server.status();
+    assert!(status.contains("rows to index"), "{what}: {status}");
+    let log = server.log()[before..].to_owned();
+    let said = log.lines().find(|line| line.contains("is built again"));
+    let said = said.unwrap_or_else(|| panic!("{what}: nothing of it in {log}"));
+    let name = index.file_name().expect("a name").to_string_lossy();
+    assert!(said.contains(&*name) && said.contains(reason), "{what}: {said}");
+    let described = wait_for(&mut api, IndexState::Finished);
+    assert_eq!((described.indexed_rows, described.pending_index_rows), (ROWS as i64, 0), "{what}");
+    check_search(&mut api);
+    assert_eq!(times(&server.log()[before..], "built RABITQ_GRAPH"), 1, "{what}");
+    assert!(fs::read(&index).expect("read") == whole, "{what}: the same rows and parameters give the same index");
+    assert!(!server.status().contains("rows to index"), "{what}: {}", server.status());
+}
+
+#[test]
+fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again() {
+    let mut server = Server::start(&["--searchers", "1"]);
+    let mut api = server.api();
+    fill(&mut api);
+    wait_for(&mut api, IndexState::Finished);
+    server.set_fail_points("builder.started=delay(1500)");
+    let damages: [(&str, Damage, &str); 4] = [
+        ("flipped", flip_in_the_middle, "its checksum does not match"),
+        ("cut", cut_in_half, "its length is not that it was written with"),
+        ("version", other_version, "its format has another version"),
+        ("missing", take_away, "No such file"),
+    ];
+    for (number, (what, damage, reason)) in damages.into_iter().enumerate() {
+        // A killed server leaves its copies in shared memory; a damaged file must not be searched from there either.
+        if number % 2 == 0 {
+            server.stop()
+        } else {
+            server.kill()
+        }
+        damage_and_check(&mut server, what, damage, reason);
+    }
+    server.stop();
+    let (is_sound, report) = server.doctor();
+    assert!(is_sound && !report.contains("remark"), "{report}");
+}
+
+#[test]
+fn progress_is_told_as_it_is_from_the_first_row_to_the_last() {
+    let server = Server::start_failing("builder.started=delay(800);builder.built=delay(800)", &["--searchers", "1"]);
+    let mut api = server.api();
+    fill(&mut api);
+    let (mut told, mut status) = (Vec::new(), String::new());
+    wait_until("the index is finished", || {
+        let described = describe(&mut api);
+        let (indexed, pending) = (described.indexed_rows, described.pending_index_rows);
+        assert_eq!((described.total_rows, indexed + pending), (ROWS as i64, ROWS as i64), "{described:?}");
+        let state = if pending == 0 { IndexState::Finished } else { IndexState::InProgress };
+        assert_eq!(described.state(), state, "{described:?}");
+        if indexed > 0 && pending > 0 && status.is_empty() {
+            status = server.status();
+        }
+        if told.last() != Some(&indexed) {
+            told.push(indexed);
+        }
+        pending == 0
+    });
+    assert!(told.is_sorted(), "{told:?}");
+    assert!(told[0] == 0 && told.iter().any(|rows| (1..ROWS as i64).contains(rows)), "{told:?}");
+    assert!(status.contains("the builder indexes table file"), "{status}");
+    // The other two calls that clients wait with say the same.
+    let collection_name = NAME.to_owned();
+    let request = milvus::GetIndexStateRequest { collection_name: collection_name.clone(), ..Default::default() };
+    let state: milvus::GetIndexStateResponse = api.call(Method::GetIndexState, &request).expect("an answer");
+    assert_eq!(state.state(), IndexState::Finished);
+    let request = milvus::GetIndexBuildProgressRequest { collection_name, ..Default::default() };
+    let progress: milvus::GetIndexBuildProgressResponse =
+        api.call(Method::GetIndexBuildProgress, &request).expect("an answer");
+    assert_eq!((progress.indexed_rows, progress.total_rows), (ROWS as i64, ROWS as i64));
+}
+
 #[test]
 fn the_builder_gives_way_to_everybody_else() {
     let server = Server::start(&["--searchers", "1", "--builder-threads", "1"]);
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pids("builder")[0])).expect("a builder");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pids("builder")[0])).expect("a builder");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
     // From proc(5), counted from the state, field 3: nice is 19, the scheduling policy 41; SCHED_BATCH is 3.
     assert_eq!((fields[19 - 3], fields[41 - 3]), ("15", "3"));

@@ -111,10 +111,15 @@ impl Worker {
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             build::build(&self.instance, order, threads, self.cell.clone())
         }));
-        self.cell.set(Gauge::BuildFile, 0);
-        match built {
+        let result = match built {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("a thread of the build panicked".to_owned()),
+        };
+        match result {
+            // It stays told as done: the writer has yet to take it over, and progress must not fall back until then.
+            Ok(()) => self.cell.set(Gauge::BuildRowsDone, order.row_count),
+            Err(_) => self.cell.set(Gauge::BuildFile, 0),
         }
+        result
     }
 }

@@ -217,12 +217,14 @@ fn process_status(cell: &ProgressInfo, now_unix_ms: u64) -> ProcessStatus {
 
 fn build_status(cell: &ProgressInfo) -> Option<BuildStatus> {
     let file = cell.gauge(Gauge::BuildFile).checked_sub(1).filter(|_| cell.pid != 0)?;
-    Some(BuildStatus {
+    let build = BuildStatus {
         file,
         index: cell.gauge(Gauge::BuildIndex),
         rows_done: cell.gauge(Gauge::BuildRowsDone),
         rows_total: cell.gauge(Gauge::BuildRowsTotal),
-    })
+    };
+    // What is done stays told until the next build.
+    (build.rows_done < build.rows_total).then_some(build)
 }
 
 fn collections(instance: &Instance) -> Result<Vec<CollectionStatus>> {

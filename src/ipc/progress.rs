@@ -70,7 +70,7 @@ pub enum Gauge {
     Merges = 11,
     LogSyncs = 12,
     RequestsWaiting = 13,
-    /// The table file, plus one, that the builder works on; 0 = none.
+    /// The table file, plus one, that the builder works on or, when all its rows are done, made an index of last; 0 = none.
     BuildFile = 14,
     BuildIndex = 15,
     BuildRowsDone = 16,
