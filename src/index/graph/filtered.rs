@@ -21,14 +21,74 @@ pub(in crate::index) const POOL_SORTED: usize = 1024;
 const VISITS_PER_VERTEX: f64 = 1.5;
 /// Of `ef`, when all rows are wanted: so many of the nearest are enough, as those that were seen count although they were not
 /// visited (`RANK_POWER`, `RANK_BASE`: measured such that a search finds under any filter what it finds without).
-const RANK_SHARE: f64 = 0.7;
+const RANK_SHARE: f32 = 0.7;
 /// The power of the share of wanted rows by which fewer of them are enough: more are seen on the way.
-const RANK_POWER: f64 = 0.75;
+const RANK_POWER: f32 = 0.75;
 /// Wanted rows beside that part of `ef`, and how many fewer when all rows are wanted: few are no measure.
-const RANK_BASE: [f64; 2] = [3.0, 5.0];
+const RANK_BASE: [f32; 2] = [3.0, 5.0];
+
+/// Wanted rows for each hit beyond ten, where few are wanted: of many hits, fewer are among what is seen meanwhile.
+const RANK_OF_HITS: f32 = 0.5;
+/// After so many rows that were looked at for the filter, older ones count half.
+const RECENT_ROWS: u32 = 256;
+/// Fewer wanted rows than expected among the visited, in standard deviations, that are no chance.
+const DEVIATIONS: f32 = 3.0;
+
+/// How many wanted rows must be nearer than what is left when a walk ends, where `share` of the rows are wanted.
+pub(super) fn rank(k: usize, ef: usize, share: f32) -> usize {
+    let of_ef = ef as f32 * RANK_SHARE * share.powf(RANK_POWER);
+    let of_hits = k.saturating_sub(10) as f32 * (1.0 - share) * RANK_OF_HITS;
+    (RANK_BASE[0] - RANK_BASE[1] * share + of_ef + of_hits).round().max(1.0) as usize
+}
+
+/// What a walk learns about where the wanted rows lie.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Local {
+    /// Rows that the filter was asked about, those of late.
+    asked: u32,
+    /// Of these, the wanted.
+    wanted: u32,
+    /// Visited vertices with wanted rows.
+    visited: usize,
+}
+
+impl Local {
+    /// Takes note of a vertex that was seen.
+    #[inline]
+    pub fn see(&mut self, is_wanted: bool) {
+        self.asked += 1;
+        self.wanted += u32::from(is_wanted);
+    }
+
+    /// Takes note of a vertex that was visited.
+    #[inline]
+    pub fn visit(&mut self, is_wanted: bool) {
+        self.visited += usize::from(is_wanted);
+    }
+
+    /// The rank at which the walk ends, as things look: where more rows are wanted than elsewhere, a walk to the same rank is
+    /// shorter and sees fewer on its way.
+    #[inline]
+    pub fn rank(&mut self, k: usize, limit: &Limit) -> usize {
+        let share = (self.wanted as f32 / self.asked.max(1) as f32).max(limit.share);
+        if self.asked >= RECENT_ROWS {
+            self.asked /= 2;
+            self.wanted /= 2;
+        }
+        rank(k, limit.ef, share.min(1.0)).min(limit.rank)
+    }
+
+    /// Whether wanted rows are rarer around the query than elsewhere, and that is no chance: the nearest of them lie far away, where
+    /// more rows are about equally far than estimates can tell apart. Only a scan finds them for sure.
+    pub fn is_rare(&self, visited: usize, share: f32) -> bool {
+        let expected = visited as f32 * share;
+        let missing = expected - self.visited as f32;
+        missing * 2.0 > expected && missing * missing > DEVIATIONS * DEVIATIONS * expected
+    }
+}
 
 /// How a search goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Plan {
     /// The vectors of the wanted rows are looked at.
     Scan,
@@ -37,16 +97,18 @@ pub(super) enum Plan {
 }
 
 impl Graph<'_> {
-    /// The cheaper way to the nearest of `matching` rows.
-    pub(super) fn plan(&self, ef: usize, matching: usize) -> Plan {
+    /// The cheaper way to the `k` nearest of `matching` rows.
+    pub(super) fn plan(&self, k: usize, ef: usize, matching: usize) -> Plan {
         let share = (matching as f64 / self.shape.row_count as f64).max(1e-9);
-        let of_ef = ef as f64 * RANK_SHARE * share.powf(RANK_POWER);
-        let rank = (RANK_BASE[0] - RANK_BASE[1] * share + of_ef).round().max(1.0) as usize;
+        let rank = rank(k, ef, share as f32);
         let cost = |[fixed, per_line]: [usize; 2], bytes: usize| fixed + per_line * bytes.div_ceil(64);
         // Where the wanted rows lie is not known: a walk that has cost as much as a scan will hardly end soon.
         let visits_max = matching.saturating_mul(cost(ROW_NS, self.shape.code_dim)) / cost(VISIT_NS, self.block_bytes);
         let visits = rank as f64 / share * VISITS_PER_VERTEX;
-        if visits_max as f64 <= visits { Plan::Scan } else { Plan::Walk(Limit { rank, visits_max }) }
+        if visits_max as f64 <= visits {
+            return Plan::Scan;
+        }
+        Plan::Walk(Limit { ef, share: share as f32, rank, visits_max })
     }
 
     /// Collects what may be among the `k` nearest rows that `filter` wants, with 8-bit distances.
@@ -78,6 +140,7 @@ impl Graph<'_> {
         let kernels = CodeKernels::get();
         let mut rows = wanted.map(|row| row as u32);
         let mut ahead = [0; SCAN_AHEAD];
+        let mut kept_max = SCAN_KEPT + 2 * k;
         loop {
             let mut count = 0;
             for (place, row) in ahead.iter_mut().zip(rows.by_ref()) {
@@ -93,8 +156,10 @@ impl Graph<'_> {
                     nearest.push(Candidate { distance: scratch.query.distance(kernels, &block), id: *row });
                 }
             }
-            if nearest.len() > SCAN_KEPT + 2 * k {
+            if nearest.len() > kept_max {
                 keep_nearest(nearest, k, scratch.margin());
+                // Where all rows are about equally far, few are dropped.
+                kept_max = SCAN_KEPT + 2 * nearest.len();
             }
             if count < SCAN_AHEAD {
                 return;

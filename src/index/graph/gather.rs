@@ -2,6 +2,7 @@
 //! rows whose distance was estimated, visited or not. It ends when what is left to visit is farther than a number of wanted
 //! rows: under a filter it goes as far as the wanted rows of this query lie, and no farther.
 
+use super::filtered::{Local, rank};
 use super::frontier::{AHEAD_MAX, Ahead, Frontier};
 use super::layout::{Block, Graph};
 use super::pool::Pool;
@@ -12,9 +13,16 @@ use crate::types::Bitmap;
 /// The first visits lead straight to the query: each decides on the next. Later the next few are known well before.
 const VISITS_ALONE: usize = 8;
 
+/// A walk past rows that are not wanted may take this part of what a scan costs before it is given up.
+const EARLY: usize = 8;
+
 /// When a walk ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Limit {
+    /// Of the search.
+    pub ef: usize,
+    /// Of the rows that are wanted.
+    pub share: f32,
     /// It ends when all that is left is farther than so many wanted rows, at least 1.
     pub rank: usize,
     /// It is given up after so many visits.
@@ -28,6 +36,7 @@ struct Gather<'a, 'g> {
     query: &'a PlacedQuery,
     filter: Option<&'a Bitmap>,
     rank: usize,
+    local: Local,
     stamps: &'a mut [u8],
     stamp: u8,
     /// Wanted, estimated.
@@ -66,15 +75,16 @@ impl Gather<'_, '_> {
                 self.frontier.push(distance, id);
             }
             if self.stamps[id as usize] != self.stamp - 1 && distance < self.seen.bound() {
-                let is_wanted = self.filter.is_none_or(|filter| self.graph.has_wanted(id, filter));
+                let is_wanted = self.filter.is_none_or(|filter| {
+                    let is_wanted = self.graph.has_wanted(id, filter);
+                    self.local.see(is_wanted);
+                    is_wanted
+                });
                 if is_wanted {
                     self.seen.insert(distance, id);
                     end = self.end();
                 }
-                // Many twins may have been asked for nothing: not again.
-                if is_wanted || self.graph.shape.has_twins {
-                    self.stamps[id as usize] = self.stamp - 1;
-                }
+                self.stamps[id as usize] = self.stamp - 1;
             }
         }
     }
@@ -116,7 +126,10 @@ impl Graph<'_> {
     ) -> bool {
         scratch.begin(self.shape.row_count);
         let mut seen = std::mem::take(&mut scratch.seen);
-        seen.begin(limit.rank.max(k + SPARE), 0);
+        // How many are wanted around the query is not known yet: the rank begins high.
+        let rank = filter.map_or(limit.rank, |_| limit.rank.max(rank(k, limit.ef, 1.0)));
+        let limit = Limit { rank, ..limit };
+        seen.begin(rank.max(k + SPARE), 0);
         let is_whole = self.gather_visited(k, limit, filter, scratch, &mut seen, nearest);
         if is_whole {
             let some = seen.rest().take(k + SPARE);
@@ -140,9 +153,10 @@ impl Graph<'_> {
         frontier.clear();
         // More rows than these are other graphs'.
         let stamps = &mut stamps[..self.shape.row_count];
-        let (rank, estimates) = (limit.rank.max(1), [0.0; 32]);
+        let (rank, estimates, local) = (limit.rank.max(1), [0.0; 32], Local::default());
+        let stamp = *stamp;
         let mut walk =
-            Gather { graph: self, kernels, query, filter, rank, stamps, stamp: *stamp, seen, frontier, estimates };
+            Gather { graph: self, kernels, query, filter, rank, local, stamps, stamp, seen, frontier, estimates };
         let mut entry_distance = f32::INFINITY;
         if let Some(routes) = self.routes() {
             // What is no number becomes infinity.
@@ -154,7 +168,9 @@ impl Graph<'_> {
         loop {
             let is_alone = *visited_count < VISITS_ALONE;
             walk.fill(&mut ahead, if is_alone { 1 } else { AHEAD_MAX + 1 });
-            let Some(id) = ahead.pop() else { return true };
+            let Some(id) = ahead.pop() else {
+                return filter.is_none() || !walk.local.is_rare(*visited_count, limit.share);
+            };
             let Some(block) = self.block(id) else { continue };
             *visited_count += 1;
             if *visited_count > limit.visits_max {
@@ -167,7 +183,16 @@ impl Graph<'_> {
             *scale_max = scale_max.max(block.scale);
             let distance = query.distance(kernels, &block);
             walk.follow(&block, distance);
+            let count = nearest.len();
             self.add_rows(Candidate { distance, id }, k, filter, nearest);
+            if filter.is_some() {
+                walk.local.visit(nearest.len() > count);
+                walk.rank = walk.local.rank(k, &limit);
+                let is_expensive = *visited_count > limit.visits_max / EARLY;
+                if is_expensive && walk.local.is_rare(*visited_count, limit.share) {
+                    return false;
+                }
+            }
         }
     }
 }

@@ -61,8 +61,9 @@ impl<'a> Graph<'a> {
             frontier: BinaryHeap::new(),
             pending: BinaryHeap::new(),
         };
-        let is_scan =
-            parameters.filter.is_some_and(|filter| self.plan(parameters.ef, filter.count_ones()) == Plan::Scan);
+        let is_scan = parameters
+            .filter
+            .is_some_and(|filter| self.plan(parameters.k, parameters.ef, filter.count_ones()) == Plan::Scan);
         if is_scan {
             iteration.look_at_unvisited();
         } else {

@@ -187,7 +187,7 @@ impl Graph<'_> {
         let mut nearest = std::mem::take(&mut scratch.nearest);
         nearest.clear();
         let matching = filter.map_or(self.shape.row_count, Bitmap::count_ones);
-        self.collect_wanted(k, self.plan(ef.max(k), matching), filter, scratch, &mut nearest);
+        self.collect_wanted(k, self.plan(k, ef.max(k), matching), filter, scratch, &mut nearest);
         keep_nearest(&mut nearest, k, if source.is_some() { scratch.margin() } else { 0.0 });
         self.offer(query, source, &nearest, file_index, scratch, top);
         scratch.nearest = nearest;

@@ -228,9 +228,64 @@ fn rows_that_are_wanted_far_from_the_query_are_found() {
     let mut nearest = Vec::new();
     let mut scratch = Scratch::new();
     scratch.query.place(&space::Space { shape: &graph.shape, signs: graph.signs, centre: graph.centre }, query);
-    let limit = gather::Limit { rank: 20, visits_max: 100 };
+    let limit = gather::Limit { ef: 30, share: 0.03, rank: 20, visits_max: 100 };
     graph.collect_wanted(10, filtered::Plan::Walk(limit), Some(&filter), &mut scratch, &mut nearest);
     assert!(nearest.len() >= 10 && nearest.iter().all(|found| found.id < 100));
+}
+
+/// Of the true nearest rows, how many a walk collects that is not ruled out by its cost; and by how many searches without a scan.
+fn recall_of_walks(
+    graph: &Graph<'_>,
+    values: &[f32],
+    [k, ef]: [usize; 2],
+    wants: &dyn Fn(usize, usize) -> bool,
+) -> (f64, usize) {
+    let space = space::Space { shape: &graph.shape, signs: graph.signs, centre: graph.centre };
+    let (mut scratch, mut nearest, mut found, mut wanted, mut walks) = (Scratch::new(), Vec::new(), 0, 0, 0);
+    for query in vectors(20, DIM, 2).chunks_exact(DIM) {
+        let queries = Queries::dense(DIM, Metric::L2, query.to_vec());
+        let mut all = [TopK::new(ROWS)];
+        scan(&queries, VectorColumn::of_f32(bytes_of(values), DIM), 0..ROWS, None, None, 0, &mut all);
+        let [all] = all.map(TopK::into_sorted);
+        let mut filter = Bitmap::zeros(ROWS);
+        all.iter().enumerate().for_each(|(place, hit)| filter.set(hit.row as usize, wants(place, hit.row as usize)));
+        let share = filter.count_ones() as f32 / ROWS as f32;
+        let limit = gather::Limit { ef, share, rank: filtered::rank(k, ef, share), visits_max: ROWS };
+        scratch.query.place(&space, query);
+        nearest.clear();
+        graph.collect_wanted(k, filtered::Plan::Walk(limit), Some(&filter), &mut scratch, &mut nearest);
+        // A scan visits nothing.
+        walks += usize::from(scratch.visited_count > 0);
+        search::keep_nearest(&mut nearest, k, scratch.margin());
+        let truth = all.iter().filter(|hit| filter.get(hit.row as usize)).take(k);
+        wanted += truth.clone().count();
+        found += truth.filter(|hit| nearest.iter().any(|found| found.id == hit.row)).count();
+    }
+    (found as f64 / wanted as f64, walks)
+}
+
+#[test]
+fn recall_holds_however_the_wanted_rows_lie_to_the_query() {
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let graph = Graph::open(&image).unwrap();
+    for (k, ef) in [(10, 30), (10, 80), (50, 80)] {
+        let (all, walks) = recall_of_walks(&graph, &values, [k, ef], &|_, _| true);
+        assert_eq!(walks, 20);
+        for step in [2, 10] {
+            let (recall, walks) = recall_of_walks(&graph, &values, [k, ef], &|_, row| row % step == 0);
+            assert!(recall >= all - 0.02 && walks >= 18, "1 in {step}, {k} of {ef}: {recall}, {all}, {walks} walks");
+        }
+        for near in [2, 5] {
+            let (recall, _) = recall_of_walks(&graph, &values, [k, ef], &|place, _| place < ROWS / near);
+            assert!(recall >= all - 0.02, "the nearest 1 in {near}, {k} of {ef}: {recall}, {all}");
+        }
+        for (far, step) in [(50, 1), (10, 1), (10, 2), (2, 1)] {
+            let (recall, _) =
+                recall_of_walks(&graph, &values, [k, ef], &|place, row| place >= ROWS / far && row % step == 0);
+            assert!(recall >= all - 0.02, "without the nearest 1 in {far}, {k} of {ef}: {recall}, {all}");
+        }
+    }
 }
 
 #[test]
