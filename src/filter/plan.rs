@@ -59,11 +59,10 @@ impl Plan {
     /// # Errors
     /// With Milvus' texts.
     pub fn new(text: &str, schema: &CollectionSchema, templates: &Templates) -> Result<Plan, FilterError> {
-        let mut checked = if text.trim().is_empty() {
-            Checked { predicates: vec![Predicate::Constant(true)], root: 0, fields: Vec::new(), sample: None }
-        } else {
-            planner::check(text, parser::parse(text)?, schema, templates)?
-        };
+        if text.trim().is_empty() {
+            return Ok(Plan::match_all());
+        }
+        let mut checked = planner::check(text, parser::parse(text)?, schema, templates)?;
         predicate::push_negations_down(&mut checked.predicates);
         predicate::merge_equalities(&mut checked.predicates);
         predicate::order_by_cost(&mut checked.predicates);
@@ -87,6 +86,19 @@ impl Plan {
         // What the text's names stand for depends on the schema.
         let is_same = self.inner.origin == other.inner.origin && self.fields() == other.fields();
         self.inner.origin.is_some() && is_same
+    }
+
+    /// The plan that every row matches.
+    fn match_all() -> Plan {
+        thread_local! {
+            /// One per thread: what all threads count the uses of would be fought for.
+            static MATCH_ALL: Plan = {
+                let predicates = vec![Predicate::Constant(true)];
+                let checked = Checked { predicates, root: 0, fields: Vec::new(), sample: None };
+                Plan { inner: Arc::new(Inner { checked, keys: None, bounds: None, origin: None }) }
+            };
+        }
+        MATCH_ALL.with(Plan::clone)
     }
 
     /// Whether every row matches, because the text was empty (or folded to `true`).
@@ -145,7 +157,7 @@ impl Plan {
 
     /// Whether what is known of the columns says that no row matches; nothing of them is read.
     pub fn excludes(&self, rows: &dyn Rows) -> bool {
-        known::excludes(&self.inner.checked, rows)
+        !self.is_match_all() && known::excludes(&self.inner.checked, rows)
     }
 
     /// The rows that match: bit = 1 where the filter is TRUE (not where it is FALSE or UNKNOWN).

@@ -4,6 +4,7 @@
 //! only they are computed. A hit's distance depends on the query and the row alone, to the bit: not on how many queries a
 //! search has, on its filter or its files (`kernel`'s invariant), so a repeated search repeats its scores.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::{Hit, Queries, QueryValues, TopK, VectorColumn};
@@ -60,20 +61,31 @@ pub fn scan(
     let end = rows.end.min(vectors.len()).min(u32::MAX as usize);
     let block_rows = (BLOCK_BYTES / vectors.row_bytes()).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
     let mut scan = Scan::new(queries, kind, vectors, range, file_index, tops, block_rows);
+    let mut list = std::mem::take(&mut scan.memory.list);
     match filter {
         None => {
             for first in (rows.start..end).step_by(block_rows) {
                 scan.offer_block(Rows::Range(first..end.min(first + block_rows)), None);
             }
         }
-        Some(filter) => for_each_list(filter, rows.start..end, block_rows, |list| scan.offer_list(list, filter)),
+        Some(filter) => {
+            for_each_list(filter, rows.start..end, block_rows, &mut list, |list| scan.offer_list(list, filter));
+        }
     }
+    MEMORY.set(Memory { list, ..scan.memory });
 }
 
-/// Calls `take` with the set rows of `rows`, `list_rows` at a time, ascending.
-fn for_each_list(filter: &Bitmap, rows: Range<usize>, list_rows: usize, mut take: impl FnMut(&[u32])) {
+/// Calls `take` with the set rows of `rows`, `list_rows` at a time, ascending; `list` is memory for them.
+fn for_each_list(
+    filter: &Bitmap,
+    rows: Range<usize>,
+    list_rows: usize,
+    list: &mut Vec<u32>,
+    mut take: impl FnMut(&[u32]),
+) {
     let end = rows.end.min(filter.row_count());
-    let mut list = Vec::with_capacity(list_rows);
+    list.clear();
+    list.reserve(list_rows);
     for index in rows.start / 64..end.div_ceil(64) {
         let first = index * 64;
         let mut word = filter.words()[index];
@@ -87,13 +99,13 @@ fn for_each_list(filter: &Bitmap, rows: Range<usize>, list_rows: usize, mut take
             list.push((first + word.trailing_zeros() as usize) as u32);
             word &= word - 1;
             if list.len() == list_rows {
-                take(&list);
+                take(list);
                 list.clear();
             }
         }
     }
     if !list.is_empty() {
-        take(&list);
+        take(list);
     }
 }
 
@@ -113,12 +125,24 @@ struct Scan<'a> {
     range: Option<DistanceRange>,
     file_index: u32,
     tops: &'a mut [TopK],
+    memory: Memory,
+}
+
+/// Memory that the scans of one thread reuse.
+#[derive(Default)]
+struct Memory {
     /// For COSINE, 1 / norm of each query; see [`inverse_norm`].
     query_inverse_norms: Vec<f32>,
     /// For COSINE, 1 / norm of each row of the block.
     row_inverse_norms: Vec<f32>,
     /// Distances of a tile of queries to the rows of a block, query by query.
     distances: Vec<f32>,
+    /// Rows that are picked.
+    list: Vec<u32>,
+}
+
+thread_local! {
+    static MEMORY: Cell<Memory> = Cell::default();
 }
 
 impl<'a> Scan<'a> {
@@ -131,19 +155,15 @@ impl<'a> Scan<'a> {
         tops: &'a mut [TopK],
         block_rows: usize,
     ) -> Scan<'a> {
+        let mut memory = MEMORY.take();
         let is_cosine = queries.metric == Metric::Cosine;
-        Scan {
-            kernels: Kernels::get(),
-            metric: queries.metric,
-            kind,
-            vectors,
-            range,
-            file_index,
-            query_inverse_norms: if is_cosine { query_inverse_norms(queries) } else { Vec::new() },
-            row_inverse_norms: vec![0.0; if is_cosine { block_rows } else { 0 }],
-            distances: vec![0.0; block_rows * tops.len().min(QUERY_TILE)],
-            tops,
+        memory.query_inverse_norms.clear();
+        if is_cosine {
+            put_inverse_norms(queries, &mut memory.query_inverse_norms);
         }
+        memory.row_inverse_norms.resize(if is_cosine { block_rows } else { 0 }, 0.0);
+        memory.distances.resize(block_rows * tops.len().min(QUERY_TILE), 0.0);
+        Scan { kernels: Kernels::get(), metric: queries.metric, kind, vectors, range, file_index, tops, memory }
     }
 
     /// Offers listed rows, ascending: as ranges where that is less work than picking them.
@@ -169,7 +189,7 @@ impl<'a> Scan<'a> {
         // Ranges and lists were cut to the column above, so there is always a block.
         let Some(block) = self.vectors.block(rows) else { return };
         if self.metric == Metric::Cosine && self.tops.len() > 1 {
-            let norms = &mut self.row_inverse_norms[..block.len()];
+            let norms = &mut self.memory.row_inverse_norms[..block.len()];
             self.kernels.squared_norms(&block, norms);
             norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
         }
@@ -180,7 +200,7 @@ impl<'a> Scan<'a> {
                 Kind::Bits(bytes) => self.bit_distances(bytes, tile.clone(), &block),
             }
             let range = self.range;
-            for (top, distances) in self.tops[tile].iter_mut().zip(self.distances.chunks_exact(block.len())) {
+            for (top, distances) in self.tops[tile].iter_mut().zip(self.memory.distances.chunks_exact(block.len())) {
                 let is_wanted = |row, distance: f32| {
                     filter.is_none_or(|filter| filter.get(row))
                         && range.is_none_or(|range| range.low <= distance && distance < range.high)
@@ -193,21 +213,21 @@ impl<'a> Scan<'a> {
     /// Distances of a tile of queries to a block's rows.
     fn dense_distances(&mut self, values: &[f32], tile: Range<usize>, block: &RowBlock<'_>) {
         let queries = &values[tile.start * block.dim()..tile.end * block.dim()];
-        let distances = &mut self.distances[..tile.len() * block.len()];
+        let distances = &mut self.memory.distances[..tile.len() * block.len()];
         match self.metric {
             Metric::Ip => {
                 self.kernels.inner_products(queries, block, distances);
                 distances.iter_mut().for_each(|distance| *distance = -*distance);
             }
             Metric::Cosine => {
-                let norms = &mut self.row_inverse_norms[..block.len()];
+                let norms = &mut self.memory.row_inverse_norms[..block.len()];
                 if self.tops.len() == 1 {
                     self.kernels.inner_products_and_norms(queries, block, distances, norms);
                     norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
                 } else {
                     self.kernels.inner_products(queries, block, distances);
                 }
-                negate_cosines(queries, block, &self.query_inverse_norms[tile], norms, distances);
+                negate_cosines(queries, block, &self.memory.query_inverse_norms[tile], norms, distances);
             }
             Metric::L2 | Metric::Hamming | Metric::Jaccard => {
                 self.kernels.squared_distances(queries, block, distances);
@@ -218,7 +238,7 @@ impl<'a> Scan<'a> {
     /// As [`Scan::dense_distances`], of binary vectors.
     fn bit_distances(&mut self, bytes: &[u8], tile: Range<usize>, block: &RowBlock<'_>) {
         let queries = bytes[tile.start * block.dim()..tile.end * block.dim()].chunks_exact(block.dim());
-        for (query, distances) in queries.zip(self.distances.chunks_exact_mut(block.len())) {
+        for (query, distances) in queries.zip(self.memory.distances.chunks_exact_mut(block.len())) {
             match self.metric {
                 Metric::Jaccard => BitKernels::get().jaccard_distances(query, block, distances),
                 _ => BitKernels::get().hamming_distances(query, block, distances),
@@ -284,15 +304,16 @@ pub(super) fn inverse_norm(squared_norm: f32) -> f32 {
 }
 
 /// The inverse norms of the queries, by the same kernel as those of the rows.
-fn query_inverse_norms(queries: &Queries) -> Vec<f32> {
+fn put_inverse_norms(queries: &Queries, norms: &mut Vec<f32>) {
     let bytes = bytemuck::cast_slice(queries.dense_values());
     let count = queries.count();
-    let mut norms = vec![0.0; count];
+    norms.clear();
+    norms.resize(count, 0.0);
     let rows = VectorRows { bytes, dim: queries.dim, element: VectorElement::F32 };
     if let Some(block) = rows.block(Rows::Range(0..count)) {
-        Kernels::get().squared_norms(&block, &mut norms);
+        Kernels::get().squared_norms(&block, norms);
     }
-    norms.iter().map(|norm| inverse_norm(*norm)).collect()
+    norms.iter_mut().for_each(|norm| *norm = inverse_norm(*norm));
 }
 
 /// The cosine in double precision; 0 when a vector is zero.

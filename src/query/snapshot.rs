@@ -65,7 +65,7 @@ pub struct MatchingRows {
 impl Snapshot {
     /// A collection at a timestamp; what has expired by now does not exist.
     pub fn new(timestamp: Timestamp, view: Arc<CollectionView>) -> Snapshot {
-        let expired_until = expired_until(&view.manifest.properties, clock::unix_ms());
+        let expired_until = expired_until(&view.manifest.properties, clock::unix_ms);
         Snapshot { timestamp, view, expired_until }
     }
 

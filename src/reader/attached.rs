@@ -10,7 +10,7 @@ use super::served_instance;
 use crate::config::Instance;
 use crate::shm::attach::Attachment;
 use crate::shm::readers::ReaderSlot;
-use crate::sys::clock;
+use crate::sys::{clock, process_id};
 use crate::types::{Error, ErrorKind, Result};
 
 /// How long a process waits for another of its threads to attach again. Only a lock that was held while the process was
@@ -90,7 +90,7 @@ impl Attached {
     /// Attaches this process.
     pub fn new(target: &Target) -> Result<Attached> {
         let current = Mutex::new(Some(target.attach()?));
-        Ok(Attached { pid: std::process::id(), current, child_lock: Mutex::new(()), child: OnceLock::new() })
+        Ok(Attached { pid: process_id::present(), current, child_lock: Mutex::new(()), child: OnceLock::new() })
     }
 
     /// This process's attachment.
@@ -98,7 +98,7 @@ impl Attached {
     /// # Errors
     /// When it has to be made again (after a fork, or because the server was started again) and that fails.
     pub fn get(&self, target: &Target) -> Result<Arc<ProcessAttachment>> {
-        let pid = std::process::id();
+        let pid = process_id::present();
         let mut attached = self;
         while attached.pid != pid {
             attached = match attached.child.get() {
@@ -157,7 +157,7 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         // In a child this is the parent's: another thread may have been changing it at the fork, so it is not even looked at.
-        if self.pid != std::process::id() {
+        if self.pid != process_id::present() {
             let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
             std::mem::forget(current.take());
         }

@@ -14,7 +14,7 @@ use crate::config::Instance;
 use crate::config::limits::READERS_MAX;
 use crate::sys::block::SharedBlock;
 use crate::sys::files::make_private_dir;
-use crate::sys::range_lock;
+use crate::sys::{process_id, range_lock};
 use crate::types::{Epoch, Error, ErrorKind, Result};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SHOALRDR");
@@ -145,7 +145,7 @@ impl ReaderSlot {
 
     /// Whether this process took the slot; a forked child did not.
     pub fn is_own(&self) -> bool {
-        self.pid == std::process::id()
+        self.pid == process_id::present()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod memfd;
 pub mod memory;
 pub mod notify;
 pub mod process;
+pub mod process_id;
 pub mod procfs;
 pub mod range_lock;
 pub mod sandbox;

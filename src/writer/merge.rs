@@ -130,7 +130,7 @@ impl Drops {
         };
         Drops {
             deleted_until: old.min(engine.publisher.control().visible()),
-            expired_until: expired_until(properties, now),
+            expired_until: expired_until(properties, || now),
         }
     }
 
