@@ -60,6 +60,10 @@ pub const KEPT_FILTER_BYTES_MAX: usize = 32 << 20;
 pub const KEPT_FILTERS_MAX: usize = 256;
 /// Longest filter that is kept so, templates included, in bytes.
 pub const KEPT_TEXT_BYTES_MAX: usize = 2_048;
+/// Largest compiled regular expressions of one filter together, about.
+pub const FILTER_REGEX_BYTES_MAX: usize = 64 << 20;
+/// Most lists among the constants of one `in` or `json_contains`: each is held against every row.
+pub const FILTER_LISTS_MAX: usize = 1_024;
 /// Most output fields of one request.
 pub const OUTPUT_FIELDS_MAX: usize = 1_024;
 /// Largest request body in bytes; also the gRPC decode limit.
@@ -84,6 +88,7 @@ pub const READERS_MAX: usize = 1_024;
 pub const SEARCHERS_MAX: usize = 256;
 
 const _: () = assert!(BODIES_BYTES_MAX >= REQUEST_BYTES_MAX);
+const _: () = assert!(FILTER_REGEX_BYTES_MAX >= REGEX_BYTES_MAX);
 const _: () = assert!(READERS_MAX > SEARCHERS_MAX);
 // A text column counts its bytes in an i32: the request's own bytes and what defaults add.
 const _: () = assert!(BATCH_BYTES_MAX + REQUEST_BYTES_MAX < i32::MAX as usize);

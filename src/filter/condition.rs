@@ -5,11 +5,13 @@
 
 use std::ops::Bound;
 
+use super::error::FilterError;
 use super::json::{self, JsonValue};
 use super::literal::Literal;
 use super::pattern::Pattern;
 use super::sets::{FloatSet, IntSet, TextSet};
 use super::syntax::{ArithmeticOp, ContainsKind};
+use crate::config::limits::FILTER_LISTS_MAX;
 use crate::types::{ArrayRow, Element};
 
 /// A test of a scalar.
@@ -209,6 +211,10 @@ fn arithmetic(value: &JsonValue<'_>, operator: ArithmeticOp, operand: &Literal, 
 }
 
 fn contains(array: &[u8], kind: ContainsKind, set: &ValueSet) -> bool {
+    // An element has a byte at least: of more members than that, some are missing.
+    if kind == ContainsKind::All && set.len() > array.len() {
+        return false;
+    }
     let mut positions = json::elements(array).filter_map(|text| set.position(&json::read(text)?, text));
     match kind {
         ContainsKind::One | ContainsKind::Any => positions.next().is_some(),
@@ -260,7 +266,10 @@ pub(super) struct ValueSet {
 
 impl ValueSet {
     /// The set of these constants.
-    pub(super) fn new(literals: impl IntoIterator<Item = Literal>) -> ValueSet {
+    ///
+    /// # Errors
+    /// When there are too many lists among them.
+    pub(super) fn new(literals: impl IntoIterator<Item = Literal>) -> Result<ValueSet, FilterError> {
         let (mut ints, mut floats, mut texts, mut lists) = (Vec::new(), Vec::new(), Vec::new(), Vec::<Literal>::new());
         let mut bools = [false; 2];
         for literal in literals {
@@ -273,19 +282,24 @@ impl ValueSet {
                 },
                 Literal::Text(text) => texts.push(text),
                 list => {
+                    if lists.len() >= FILTER_LISTS_MAX {
+                        return Err(FilterError::expression(format!(
+                            "more than {FILTER_LISTS_MAX} lists are looked for at once; ask for their elements instead"
+                        )));
+                    }
                     if !lists.iter().any(|other| other.equals(&list)) {
                         lists.push(list);
                     }
                 }
             }
         }
-        ValueSet {
+        Ok(ValueSet {
             ints: IntSet::new(ints),
             floats: FloatSet::new(floats),
             texts: TextSet::new(texts),
             bools,
             lists: lists.into(),
-        }
+        })
     }
 
     /// Number of members.
@@ -393,6 +407,9 @@ impl ArrayCondition {
                 Some(length >= *low && length <= *high)
             }
             ArrayCondition::Contains(kind, set) => {
+                if *kind == ContainsKind::All && set.len() > row.len() {
+                    return Some(false);
+                }
                 let mut positions = row.iter().filter_map(|element| set.element_position(element));
                 Some(match kind {
                     ContainsKind::One | ContainsKind::Any => positions.next().is_some(),

@@ -3,7 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::error::FilterError;
-use crate::config::limits::REGEX_BYTES_MAX;
+use crate::config::limits::{FILTER_REGEX_BYTES_MAX, REGEX_BYTES_MAX};
 
 /// A compiled pattern; matching takes time linear in the string.
 #[derive(Clone, Debug)]
@@ -14,6 +14,21 @@ pub(super) enum Pattern {
     Regex(Regex),
 }
 
+/// What the regular expressions of one filter may still take once they are compiled: a filter may name a million of them.
+#[derive(Debug)]
+pub(super) struct RegexBudget {
+    bytes_left: usize,
+}
+
+impl Default for RegexBudget {
+    fn default() -> RegexBudget {
+        RegexBudget { bytes_left: FILTER_REGEX_BYTES_MAX }
+    }
+}
+
+/// A compiled expression does not tell its size: it is the first of these it fits into.
+const REGEX_SIZES: [usize; 3] = [64 << 10, 1 << 20, REGEX_BYTES_MAX];
+
 enum Part {
     Literal(String),
     AnyRun,
@@ -22,7 +37,7 @@ enum Part {
 
 impl Pattern {
     /// A `like` pattern: `%` is any run of characters, `_` one character, a backslash makes the next one plain.
-    pub(super) fn like(pattern: &str) -> Result<Pattern, FilterError> {
+    pub(super) fn like(pattern: &str, budget: &mut RegexBudget) -> Result<Pattern, FilterError> {
         let parts = parts(pattern);
         Ok(match parts.as_slice() {
             [] => Pattern::Equal(Box::default()),
@@ -30,13 +45,13 @@ impl Pattern {
             [Part::AnyRun] => Pattern::Prefix(Box::default()),
             [Part::Literal(text), Part::AnyRun] => Pattern::Prefix(text.as_bytes().into()),
             [Part::AnyRun, Part::Literal(text)] => Pattern::Suffix(text.as_bytes().into()),
-            parts => compile(&regex_of(parts), pattern)?.into(),
+            parts => compile(&regex_of(parts), pattern, budget)?.into(),
         })
     }
 
     /// A regular expression, matched anywhere in the string.
-    pub(super) fn regex(pattern: &str) -> Result<Pattern, FilterError> {
-        compile(pattern, pattern).map(Pattern::from)
+    pub(super) fn regex(pattern: &str, budget: &mut RegexBudget) -> Result<Pattern, FilterError> {
+        compile(pattern, pattern, budget).map(Pattern::from)
     }
 
     /// Whether the string matches.
@@ -104,25 +119,39 @@ fn regex_of(parts: &[Part]) -> String {
     regex
 }
 
-fn compile(regex: &str, pattern: &str) -> Result<Regex, FilterError> {
-    RegexBuilder::new(regex).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
-        let shown = super::error::shorten(pattern);
-        let reason = match &error {
-            regex::Error::CompiledTooBig(_) => format!("expression too large (limit {REGEX_BYTES_MAX} bytes)"),
-            other => {
-                // The words of Go's parser, which Milvus' callers know.
-                let text = other.to_string();
-                if text.contains("unclosed group") {
-                    "missing closing )".into()
-                } else if text.contains("unclosed character class") {
-                    "missing closing ]".into()
-                } else {
-                    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string()
-                }
-            }
+fn compile(regex: &str, pattern: &str, budget: &mut RegexBudget) -> Result<Regex, FilterError> {
+    let mut reason = format!("expression too large (limit {REGEX_BYTES_MAX} bytes)");
+    for size in REGEX_SIZES {
+        let Some(left) = budget.bytes_left.checked_sub(size) else {
+            reason = format!("the filter's expressions are too large together (limit {FILTER_REGEX_BYTES_MAX} bytes)");
+            break;
         };
-        FilterError::expression(format!("invalid regex pattern: error parsing regexp: {reason}: `{shown}`"))
-    })
+        match RegexBuilder::new(regex).size_limit(size).build() {
+            Ok(regex) => {
+                budget.bytes_left = left;
+                return Ok(regex);
+            }
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            Err(error) => {
+                reason = syntax_reason(&error);
+                break;
+            }
+        }
+    }
+    let shown = super::error::shorten(pattern);
+    Err(FilterError::expression(format!("invalid regex pattern: error parsing regexp: {reason}: `{shown}`")))
+}
+
+/// In the words of Go's parser, which Milvus' callers know.
+fn syntax_reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    if text.contains("unclosed group") {
+        "missing closing )".into()
+    } else if text.contains("unclosed character class") {
+        "missing closing ]".into()
+    } else {
+        text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string()
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +160,11 @@ mod tests {
     use super::*;
 
     fn like(pattern: &str, text: &str) -> bool {
-        Pattern::like(pattern).unwrap().matches(text.as_bytes())
+        Pattern::like(pattern, &mut RegexBudget::default()).unwrap().matches(text.as_bytes())
+    }
+
+    fn regex(pattern: &str) -> Result<Pattern, FilterError> {
+        Pattern::regex(pattern, &mut RegexBudget::default())
     }
 
     #[test]
@@ -161,11 +194,21 @@ mod tests {
 
     #[test]
     fn regular_expressions_match_anywhere_and_say_what_is_wrong() {
-        assert!(Pattern::regex("b.d").unwrap().matches(b"abcde"));
-        assert!(!Pattern::regex("^b").unwrap().matches(b"abc"));
-        let error = Pattern::regex("[a-").unwrap_err().message;
+        assert!(regex("b.d").unwrap().matches(b"abcde"));
+        assert!(!regex("^b").unwrap().matches(b"abc"));
+        let error = regex("[a-").unwrap_err().message;
         assert!(error.contains("invalid regex pattern") && error.contains("missing closing ]"), "{error}");
-        assert!(Pattern::regex("(a").unwrap_err().message.contains("missing closing )"));
-        assert!(Pattern::regex("((((((a{99}){99}){99}){99}){99}){99})").unwrap_err().message.contains("too large"));
+        assert!(regex("(a").unwrap_err().message.contains("missing closing )"));
+        assert!(regex("((((((a{99}){99}){99}){99}){99}){99})").unwrap_err().message.contains("too large"));
+    }
+
+    #[test]
+    fn the_expressions_of_a_filter_are_limited_together() {
+        let mut budget = RegexBudget::default();
+        let compiled = (0..10_000).take_while(|_| Pattern::regex("a{99}{50}", &mut budget).is_ok()).count();
+        assert!((6..=FILTER_REGEX_BYTES_MAX / REGEX_SIZES[0]).contains(&compiled), "{compiled}");
+        assert!(Pattern::regex("a{99}{50}", &mut budget).unwrap_err().message.contains("too large together"));
+        // What needs no expression needs no budget.
+        assert!(Pattern::like("a%", &mut budget).unwrap().matches(b"ab"));
     }
 }

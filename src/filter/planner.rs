@@ -4,7 +4,7 @@ use super::condition::{ArrayCondition, Condition, JsonCondition, ValueSet};
 use super::error::FilterError;
 use super::lexer::Lexer;
 use super::literal::Literal;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, RegexBudget};
 use super::predicate::{FieldIndex, Leaf, Predicate, PredicateId};
 use super::syntax::{
     ArithmeticOp, Comparison, ContainsKind, ListItem, MatchKind, Node, NodeId, PathStep, PrefixOp, Span, Syntax,
@@ -49,7 +49,16 @@ pub(super) fn check(
 ) -> Result<Checked, FilterError> {
     let spans = syntax.nodes.iter().map(|(_, span)| *span).collect();
     let operands = Vec::with_capacity(syntax.nodes.len());
-    let mut planner = Planner { text, schema, templates, spans, operands, predicates: Vec::new(), fields: Vec::new() };
+    let mut planner = Planner {
+        text,
+        schema,
+        templates,
+        spans,
+        operands,
+        predicates: Vec::new(),
+        fields: Vec::new(),
+        regex_budget: RegexBudget::default(),
+    };
     for (node, span) in syntax.nodes {
         let operand = planner.node(node, span)?;
         planner.operands.push(Some(operand));
@@ -66,6 +75,7 @@ struct Planner<'a> {
     operands: Vec<Option<Operand>>,
     predicates: Vec<Predicate>,
     fields: Vec<FieldSchema>,
+    regex_budget: RegexBudget,
 }
 
 fn error<T>(message: impl Into<String>) -> Result<T, FilterError> {
@@ -354,7 +364,9 @@ impl Planner<'_> {
             }
             _ => return error(format!("the pattern of {name} must be a string literal or template variable")),
         };
-        let pattern = if kind == MatchKind::Like { Pattern::like(&pattern)? } else { Pattern::regex(&pattern)? };
+        let budget = &mut self.regex_budget;
+        let pattern =
+            if kind == MatchKind::Like { Pattern::like(&pattern, budget)? } else { Pattern::regex(&pattern, budget)? };
         let leaf = column.scalar_leaf(Condition::Pattern(pattern));
         Ok(self.leaf((leaf, kind == MatchKind::NotRegex)))
     }
@@ -462,7 +474,7 @@ impl Planner<'_> {
             return Ok(Operand::Predicate(self.push(Predicate::Constant(kind == ContainsKind::All))));
         }
         let (DataType::Array, Some(element_type)) = (column.data_type, column.element_type) else {
-            let leaf = column.json_leaf(JsonCondition::Contains(kind, Box::new(ValueSet::new(values))));
+            let leaf = column.json_leaf(JsonCondition::Contains(kind, Box::new(ValueSet::new(values)?)));
             return Ok(self.leaf((leaf, false)));
         };
         for value in &mut values {
@@ -475,7 +487,7 @@ impl Planner<'_> {
                 )),
             })?;
         }
-        let leaf = column.array_leaf(element_type, ArrayCondition::Contains(kind, Box::new(ValueSet::new(values))));
+        let leaf = column.array_leaf(element_type, ArrayCondition::Contains(kind, Box::new(ValueSet::new(values)?)));
         Ok(self.leaf((leaf, false)))
     }
 

@@ -421,7 +421,7 @@ pub(super) fn membership(column: &ColumnRef, list: Vec<Literal>, is_template: bo
     column.check_is_scalar()?;
     let data_type = column.compared_type();
     if data_type == DataType::Json {
-        return Ok(column.json_leaf(JsonCondition::In(Box::new(ValueSet::new(list)))));
+        return Ok(column.json_leaf(JsonCondition::In(Box::new(ValueSet::new(list)?))));
     }
     let error = |value: &Literal| {
         if is_template {

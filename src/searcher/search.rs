@@ -95,11 +95,21 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
         top_k: params.limit + params.offset,
         grouping,
         range: params.range(metric)?,
-        settings: SearchSettings::parse(index_kind(found, field), &params.of_index, params.limit + params.offset)?,
+        settings: settings(&params, index_kind(found, field))?,
         selection,
     };
     check_hits(found, query_count, options.fetch())?;
     Ok(Prepared { params, options, query_count })
+}
+
+/// How an index is searched. Pages of an iterator go on where the last one ended: rows of lists that were not looked into
+/// would never come, so all lists are, unless the request names a number.
+fn settings(params: &SearchParams, kind: IndexKind) -> Result<SearchSettings> {
+    let mut settings = SearchSettings::parse(kind, &params.of_index, params.limit + params.offset)?;
+    if params.is_iterator {
+        settings.nprobe = settings.nprobe.or(Some(usize::MAX));
+    }
+    Ok(settings)
 }
 
 /// The kind of a field's index; without one its rows are scanned.

@@ -1,7 +1,7 @@
 //! The words of errors: those that Milvus' callers match on.
 
 use super::fixture::{message, plan, schema, strict_schema, templates};
-use crate::config::limits::{FILTER_DEPTH_MAX, FILTER_NODES_MAX};
+use crate::config::limits::{FILTER_DEPTH_MAX, FILTER_LISTS_MAX, FILTER_NODES_MAX};
 use crate::filter::{Plan, TemplateValue, Templates};
 
 #[track_caller]
@@ -157,4 +157,13 @@ fn nesting_is_bounded() {
     // One operator of every binding on every level: the deepest recursion a text can cause.
     let level = "i8 == 1 or i8 == 1 and 1 | 1 ^ 1 & 1 == 1 < 1 << 1 + 1 * - ";
     let _ = plan(&format!("{}1", format!("{level}(").repeat(FILTER_DEPTH_MAX / 2)));
+}
+
+#[test]
+fn lists_that_every_row_is_held_against_are_limited() {
+    let lists = |count: usize| (0..count).map(|number| format!("[{number}]")).collect::<Vec<_>>().join(", ");
+    assert!(plan(&format!("json_contains_any(j, [{}])", lists(FILTER_LISTS_MAX))).is_ok());
+    for filter in ["json_contains_any(j, [{}])", "j['a'] in [{}]"] {
+        refused(&filter.replace("{}", &lists(FILTER_LISTS_MAX + 1)), "more than 1024 lists");
+    }
 }

@@ -17,18 +17,21 @@ pub(super) fn parse(text: &str) -> Option<Result<(usize, usize)>> {
 }
 
 /// Rows of normally distributed clusters, in no order.
-pub(super) fn rows(rows: usize, cluster_count_of: usize, dim: usize) -> Table<f32> {
+pub(super) fn rows(rows: usize, cluster_count_of: usize, dim: usize) -> Result<Table<f32>> {
+    let mut values = Vec::new();
+    if values.try_reserve_exact(rows.saturating_mul(dim)).is_err() {
+        return Err(Error::invalid(format!("there is no memory for {rows} x {dim} vectors")));
+    }
     let clusters = cluster_count_of.div_ceil(CLUSTER_ROWS);
     let mut centres = Noise(1);
     let centres: Vec<f32> = (0..clusters * dim).map(|_| centres.normal()).collect();
     let mut noise = Noise(2);
-    let mut values = Vec::with_capacity(rows * dim);
     for _ in 0..rows {
         let cluster = (noise.next() >> 33) as usize % clusters;
         let centre = &centres[cluster * dim..][..dim];
         values.extend(centre.iter().map(|value| value + SPREAD * noise.normal()));
     }
-    Table { dim, values }
+    Ok(Table { dim, values })
 }
 
 /// splitmix64.
@@ -63,8 +66,9 @@ mod tests {
                 && parse("clusters:0x3").unwrap().is_err()
                 && parse("clusters:3").unwrap().is_err()
         );
-        let table = rows(20_000, 20_000, 4);
-        assert_eq!(table, rows(20_000, 20_000, 4));
+        let table = rows(20_000, 20_000, 4).unwrap();
+        assert_eq!(table, rows(20_000, 20_000, 4).unwrap());
+        assert!(rows(usize::MAX, 1, 4).is_err());
         let mean: f32 = table.values.iter().sum::<f32>() / table.values.len() as f32;
         let square: f32 = table.values.iter().map(|value| value * value).sum::<f32>() / table.values.len() as f32;
         assert!(mean.abs() < 0.5 && (0.5..2.5).contains(&square), "{mean} {square}");

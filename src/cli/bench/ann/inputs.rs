@@ -19,7 +19,7 @@ impl Inputs {
     pub fn load(options: &Options) -> Result<Inputs> {
         let (mut base, mut queries) = Inputs::vectors(options)?;
         base.values.truncate(options.rows.unwrap_or(base.rows()).saturating_mul(base.dim));
-        queries.values.truncate(options.query_count * queries.dim);
+        queries.values.truncate(options.query_count.saturating_mul(queries.dim));
         if queries.dim != base.dim || queries.rows() == 0 || base.rows() == 0 {
             let found = format!("{} rows of {} and {} of {}", base.rows(), base.dim, queries.rows(), queries.dim);
             return Err(Error::invalid(format!("base and queries must have rows of one length, not {found}")));
@@ -51,7 +51,10 @@ impl Inputs {
         let made = path.to_str().and_then(clusters::parse);
         if let Some(shape) = made {
             let (rows, dim) = shape?;
-            return Ok(held_out(clusters::rows(rows + options.query_count, rows, dim), options.query_count));
+            return Ok(held_out(
+                clusters::rows(rows.saturating_add(options.query_count), rows, dim)?,
+                options.query_count,
+            ));
         }
         let base = vectors::load(path, Part::Base)?;
         match &options.queries {

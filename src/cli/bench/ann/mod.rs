@@ -102,6 +102,7 @@ pub(super) fn run(bench: &Bench, options: &Options, json: Option<&Path>) -> Resu
     if options.k == 0 || options.threads == 0 || options.processes == Some(0) || options.sweep.contains(&0) {
         return Err(Error::invalid("--k, --threads, --processes and --sweep must be at least 1"));
     }
+    [json, options.plot.as_deref()].into_iter().flatten().try_for_each(check_can_be_written)?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let build_threads = options.build_threads.unwrap_or(cores);
     let (inputs, subject) = match &options.attach {
@@ -140,6 +141,14 @@ pub(super) fn run(bench: &Bench, options: &Options, json: Option<&Path>) -> Resu
     measure(options, &searches, &inputs, &mut outcome)?;
     outcome.print();
     outcome.write(json, options.plot.as_deref())
+}
+
+/// An index may take minutes to build: what cannot be written is said before.
+fn check_can_be_written(path: &Path) -> Result<()> {
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()) {
+        Some(dir) => Err(Error::invalid(format!("cannot write {}: {} is no directory", path.display(), dir.display()))),
+        None => Ok(()),
+    }
 }
 
 fn measure(options: &Options, searches: &Searches<'_>, inputs: &Inputs, outcome: &mut Outcome) -> Result<()> {

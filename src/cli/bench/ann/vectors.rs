@@ -13,6 +13,9 @@ const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const NPY_MAGIC: &[u8] = b"\x93NUMPY";
 const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 
+/// What becomes of the elements of a file.
+type Convert<T> = fn(Elements<'_>) -> std::result::Result<Vec<T>, String>;
+
 /// Rows of one length.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Table<T> {
@@ -47,7 +50,15 @@ pub(super) enum Part {
 
 /// Vectors of a file, as `f32`.
 pub(super) fn load(path: &Path, part: Part) -> Result<Table<f32>> {
-    read(path, part, |elements| elements.floats())
+    let table = read(path, part, |elements| Ok(elements.floats()))?;
+    match table.values.iter().position(|value| !value.is_finite()) {
+        Some(place) => Err(Error::invalid(format!(
+            "cannot use the vectors of {}: row {} has a value that is no finite number",
+            path.display(),
+            place / table.dim
+        ))),
+        None => Ok(table),
+    }
 }
 
 /// Row numbers of a file: the nearest rows of each query.
@@ -65,7 +76,7 @@ pub(super) fn store<T: bytemuck::NoUninit>(path: &Path, table: &Table<T>) -> Res
     std::fs::write(path, bytes).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
 }
 
-fn read<T: Copy>(path: &Path, part: Part, convert: fn(Elements<'_>) -> Vec<T>) -> Result<Table<T>> {
+fn read<T: Copy>(path: &Path, part: Part, convert: Convert<T>) -> Result<Table<T>> {
     let bytes = contents(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let name = name.trim_end_matches(".gz");
@@ -146,8 +157,14 @@ impl Elements<'_> {
         }
     }
 
-    fn rows(self) -> Vec<u32> {
-        self.each(|bytes| long(bytes) as u32)
+    /// What is no number of a row becomes the largest one, which no file has.
+    fn rows(self) -> std::result::Result<Vec<u32>, String> {
+        match self.element {
+            Element::F16 | Element::F32 | Element::F64 => Err("numbers of rows are integers, not floats".to_owned()),
+            Element::I8 | Element::I32 | Element::I64 | Element::U8 => {
+                Ok(self.each(|bytes| u32::try_from(long(bytes)).unwrap_or(u32::MAX)))
+            }
+        }
     }
 }
 
@@ -156,7 +173,7 @@ fn long(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-fn npy<T: Copy>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+fn npy<T: Copy>(bytes: &[u8], convert: Convert<T>) -> std::result::Result<Table<T>, String> {
     // Version 1 tells the header's length in two bytes, later ones in four.
     let (from, length_bytes) = if bytes.get(6) == Some(&1) { (8, 2) } else { (8, 4) };
     let length = long(bytes.get(from..from + length_bytes).ok_or("it ends within its header")?) as usize;
@@ -178,7 +195,7 @@ fn npy<T: Copy>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::resul
     let [rows, dim] = lengths[..] else { return Err(format!("its shape is ({shape}), not (rows, dim)")) };
     let wanted = rows.checked_mul(dim).and_then(|count| count.checked_mul(element.bytes()));
     let values = wanted.and_then(|wanted| bytes.get(body..)?.get(..wanted)).ok_or("it ends within its rows")?;
-    let mut values = convert(Elements { bytes: values, element });
+    let mut values = convert(Elements { bytes: values, element })?;
     if header.contains("'fortran_order': True") {
         values = (0..values.len()).map(|at| values[at % dim * rows + at / dim]).collect();
     }
@@ -186,7 +203,7 @@ fn npy<T: Copy>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::resul
 }
 
 #[cfg(feature = "hdf5")]
-fn hdf5<T>(bytes: Vec<u8>, part: Part, convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+fn hdf5<T>(bytes: Vec<u8>, part: Part, convert: Convert<T>) -> std::result::Result<Table<T>, String> {
     let failed = |error: hdf5_pure::Error| error.to_string();
     let name = match part {
         Part::Base => "train",
@@ -201,18 +218,18 @@ fn hdf5<T>(bytes: Vec<u8>, part: Part, convert: fn(Elements<'_>) -> Vec<T>) -> s
     let values = match part {
         Part::Truth => {
             let rows: Vec<i32> = dataset.read().map_err(failed)?;
-            convert(Elements { bytes: bytemuck::cast_slice(&rows), element: Element::I32 })
+            convert(Elements { bytes: bytemuck::cast_slice(&rows), element: Element::I32 })?
         }
         Part::Base | Part::Queries => {
             let values: Vec<f32> = dataset.read().map_err(failed)?;
-            convert(Elements { bytes: bytemuck::cast_slice(&values), element: Element::F32 })
+            convert(Elements { bytes: bytemuck::cast_slice(&values), element: Element::F32 })?
         }
     };
     Ok(Table { dim, values })
 }
 
 #[cfg(not(feature = "hdf5"))]
-fn hdf5<T>(_: Vec<u8>, _: Part, _: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+fn hdf5<T>(_: Vec<u8>, _: Part, _: Convert<T>) -> std::result::Result<Table<T>, String> {
     Err("HDF5 is read by a build with the feature hdf5: cargo build --release --bins --features hdf5".to_owned())
 }
 
@@ -231,11 +248,7 @@ fn vecs_element(name: &str) -> Option<Element> {
 }
 
 /// Every row begins with its number of elements.
-fn vecs<T>(
-    bytes: &[u8],
-    element: Element,
-    convert: fn(Elements<'_>) -> Vec<T>,
-) -> std::result::Result<Table<T>, String> {
+fn vecs<T>(bytes: &[u8], element: Element, convert: Convert<T>) -> std::result::Result<Table<T>, String> {
     let dim = long(bytes.get(..4).ok_or("it is empty")?) as usize;
     let row_bytes = dim.checked_mul(element.bytes()).and_then(|bytes| bytes.checked_add(4)).ok_or("it is damaged")?;
     if !bytes.len().is_multiple_of(row_bytes) {
@@ -246,13 +259,13 @@ fn vecs<T>(
         if row[..4] != bytes[..4] {
             return Err("its rows differ in length".to_owned());
         }
-        values.append(&mut convert(Elements { bytes: &row[4..], element }));
+        values.append(&mut convert(Elements { bytes: &row[4..], element })?);
     }
     Ok(Table { dim, values })
 }
 
 /// The format of MNIST: unsigned bytes; the dimensions of an image are one vector.
-fn idx<T>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Result<Table<T>, String> {
+fn idx<T>(bytes: &[u8], convert: Convert<T>) -> std::result::Result<Table<T>, String> {
     let unknown = "it is neither .npy, .fvecs, .ivecs, .bvecs nor IDX of unsigned bytes";
     let [0, 0, 8, dimensions, rest @ ..] = bytes else { return Err(unknown.to_owned()) };
     let (lengths, values) = rest.split_at_checked(usize::from(*dimensions) * 4).ok_or(unknown)?;
@@ -261,7 +274,7 @@ fn idx<T>(bytes: &[u8], convert: fn(Elements<'_>) -> Vec<T>) -> std::result::Res
     let rows: usize = lengths.next().ok_or(unknown)?;
     let dim = lengths.try_fold(1usize, |product, length| product.checked_mul(length)).ok_or(unknown)?;
     let values = rows.checked_mul(dim).and_then(|count| values.get(..count)).ok_or("it was cut off")?;
-    Ok(Table { dim, values: convert(Elements { bytes: values, element: Element::U8 }) })
+    Ok(Table { dim, values: convert(Elements { bytes: values, element: Element::U8 })? })
 }
 
 #[cfg(test)]
@@ -331,6 +344,10 @@ mod tests {
         }
         let (_dir, path) = file("a.npy", &npy_file(">f4", "False", "1, 1", &[0; 4]));
         assert!(load(&path, Part::Base).unwrap_err().to_string().contains(">f4"));
+        let not_a_number: Vec<u8> = [1.0, f32::NAN].into_iter().flat_map(f32::to_le_bytes).collect();
+        let (_dir, path) = file("a.npy", &npy_file("<f4", "False", "2, 1", &not_a_number));
+        assert!(load(&path, Part::Base).unwrap_err().to_string().contains("row 1"));
+        assert!(load_rows(&path).unwrap_err().to_string().contains("integers"));
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(GZIP_MAGIC).unwrap();
         assert!(load(file.path(), Part::Base).is_err());
