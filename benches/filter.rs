@@ -136,20 +136,10 @@ fn text((offsets, bytes): &(Vec<i32>, Vec<u8>)) -> Values<'_> {
 
 fn schema() -> CollectionSchema {
     let field = |(index, (name, data_type)): (usize, &(&str, DataType))| FieldSchema {
-        id: FieldId(100 + index as i64),
-        name: (*name).into(),
-        description: String::new(),
-        data_type: *data_type,
         element_type: (*data_type == DataType::Array).then_some(DataType::Int64),
-        is_primary: false,
-        auto_id: false,
         is_nullable: true,
-        default_value: None,
         is_dynamic: *name == "$meta",
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
-        type_params: Vec::new(),
+        ..FieldSchema::new(FieldId(100 + index as i64), *name, *data_type)
     };
     let fields = [
         ("number", DataType::Int64),

@@ -158,24 +158,16 @@ fn fields() -> Vec<FieldSchema> {
         ("$meta", DataType::Json),
     ];
     let field = |(index, (name, data_type)): (usize, (&str, DataType))| FieldSchema {
-        id: FieldId(100 + index as i64),
-        name: name.to_owned(),
-        description: String::new(),
-        data_type,
         element_type: match name {
             "ai" => Some(DataType::Int32),
             "at" => Some(DataType::VarChar),
             _ => None,
         },
         is_primary: name == "id",
-        auto_id: false,
         is_nullable: name != "id",
         default_value: (name == "late").then_some(Value::Int(7)),
         is_dynamic: name == "$meta",
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
-        type_params: Vec::new(),
+        ..FieldSchema::new(FieldId(100 + index as i64), name, data_type)
     };
     names.into_iter().enumerate().map(field).collect()
 }

@@ -63,20 +63,8 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
 
 fn field() -> FieldSchema {
     FieldSchema {
-        id: FieldId(101),
-        name: "vector".to_owned(),
-        description: String::new(),
-        data_type: DataType::FloatVector,
-        element_type: None,
-        is_primary: false,
-        auto_id: false,
-        is_nullable: false,
-        default_value: None,
-        is_dynamic: false,
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
         type_params: vec![("dim".to_owned(), DIM.to_string())],
+        ..FieldSchema::new(FieldId(101), "vector", DataType::FloatVector)
     }
 }
 

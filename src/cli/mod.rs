@@ -5,6 +5,7 @@ pub mod bench;
 mod demo;
 mod doctor;
 mod gc;
+mod requests;
 mod serve;
 mod status;
 mod stop;

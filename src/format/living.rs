@@ -5,14 +5,12 @@
 //! has to see was made and counted before the snapshot's timestamp became visible. Later marks are added from the list of recent
 //! ones that the file carries; only when there were too many for that, or for an old snapshot, every row is looked at.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::deletes::DeletedAt;
+use crate::sys::tried_lock::TriedLock;
 use crate::types::Bitmap;
-
-/// How often a lock that another thread holds is tried.
-const LOCK_ATTEMPTS: usize = 1000;
 
 /// The rows of a file that are there for a snapshot.
 #[derive(Clone, Debug)]
@@ -33,9 +31,10 @@ struct Known {
     newest: u64,
 }
 
-/// The last bitmap of a file, shared by all who hold the file open in this process.
+/// The last bitmap of a file, shared by all who hold the file open in this process. A process that was forked while a thread
+/// held the lock looks at all rows.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LastLiving(Arc<Mutex<Option<Known>>>);
+pub(super) struct LastLiving(Arc<TriedLock<Option<Known>>>);
 
 impl DeletedAt {
     /// The rows that are not deleted for a snapshot whose timestamp was visible when it was taken.
@@ -104,29 +103,16 @@ impl DeletedAt {
 
 impl LastLiving {
     fn get(&self) -> Option<Known> {
-        self.lock()?.clone()
+        self.0.lock()?.clone()
     }
 
     /// Keeps it unless what is there holds more.
     fn put(&self, known: Known) {
-        if let Some(mut last) = self.lock()
+        if let Some(mut last) = self.0.lock()
             && last.as_ref().is_none_or(|last| last.marked < known.marked)
         {
             *last = Some(known);
         }
-    }
-
-    /// It is held for as long as it takes to copy two words. A process that was forked at such a moment finds it held for
-    /// ever: it looks at all rows then, and does not hang.
-    fn lock(&self) -> Option<MutexGuard<'_, Option<Known>>> {
-        (0..LOCK_ATTEMPTS).find_map(|_| match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                std::hint::spin_loop();
-                None
-            }
-        })
     }
 }
 
@@ -188,7 +174,7 @@ mod tests {
     fn a_lock_that_nobody_gives_back_costs_time_only() {
         let file = file();
         file.mark(1, 5);
-        let held = file.last_living().lock().unwrap();
+        let held = file.last_living().0.lock().unwrap();
         check(&file, 9);
         drop(held);
         assert!(file.last_living().get().is_none());

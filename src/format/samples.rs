@@ -27,20 +27,8 @@ impl Random {
 
 pub(crate) fn field(id: i64, data_type: DataType) -> FieldSchema {
     FieldSchema {
-        id: FieldId(id),
-        name: format!("f{id}"),
-        description: String::new(),
-        data_type,
-        element_type: None,
-        is_primary: false,
-        auto_id: false,
-        is_nullable: false,
-        default_value: None,
-        is_dynamic: false,
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
         type_params: if data_type.is_vector() { vec![("dim".to_owned(), "24".to_owned())] } else { Vec::new() },
+        ..FieldSchema::new(FieldId(id), format!("f{id}"), data_type)
     }
 }
 

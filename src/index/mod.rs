@@ -18,6 +18,7 @@ mod packed;
 mod queries;
 pub mod spec;
 mod top_k;
+mod twins;
 
 pub use build::{BuildIndex, BuildProgress, builder};
 pub use error::IndexError;

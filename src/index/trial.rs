@@ -89,8 +89,20 @@ pub fn reshaped(image: &[u8], seed: u64) -> Vec<u8> {
         let random = mix(seed << 32 | index);
         reshaped[FIELDS.start + random as usize % FIELDS.len()] ^= 1 << (random >> 56 & 7);
     }
+    sealed(reshaped)
+}
+
+/// The image with another number in a field of its header.
+pub fn with_field(image: &[u8], field: usize, word: u32) -> Vec<u8> {
+    let mut changed = image.to_vec();
+    changed[32 + field * 4..][..4].copy_from_slice(&word.to_le_bytes());
+    sealed(changed)
+}
+
+/// Makes the checksum of a changed header right.
+fn sealed(mut image: Vec<u8>) -> Vec<u8> {
     let end = header::BYTES - 8;
-    let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &reshaped[..end]);
-    reshaped[end..header::BYTES].copy_from_slice(&checksum.to_le_bytes());
-    reshaped
+    let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &image[..end]);
+    image[end..header::BYTES].copy_from_slice(&checksum.to_le_bytes());
+    image
 }

@@ -82,7 +82,7 @@ impl ByteKernels {
         unsafe { self.products(left, [right.as_ptr().cast()])[0] }
     }
 
-    /// The dot products of a vector with listed rows; fewer when one of the list is no row.
+    /// The dot products of a vector with listed rows; `out` stays as it is when one of the list is no row.
     ///
     /// # Panics
     /// When `left` is no vector like the rows, or `out` has not one place per entry of the list.

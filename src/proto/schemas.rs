@@ -89,20 +89,9 @@ pub fn added_field_from_wire(
 /// The `$meta` field.
 pub fn dynamic_field(id: FieldId) -> FieldSchema {
     FieldSchema {
-        id,
-        name: DYNAMIC_FIELD.to_owned(),
         description: "dynamic schema".to_owned(),
-        data_type: DataType::Json,
-        element_type: None,
-        is_primary: false,
-        auto_id: false,
-        is_nullable: false,
-        default_value: None,
         is_dynamic: true,
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
-        type_params: Vec::new(),
+        ..FieldSchema::new(id, DYNAMIC_FIELD, DataType::Json)
     }
 }
 
@@ -233,20 +222,15 @@ fn field_from_wire(collection_name: &str, wire: schema::FieldSchema, id: FieldId
         _ => None,
     };
     let mut field = FieldSchema {
-        id,
-        name,
         description: wire.description,
-        data_type,
         element_type,
         is_primary: wire.is_primary_key,
         auto_id: wire.auto_id,
         is_nullable: wire.nullable,
-        default_value: None,
-        is_dynamic: false,
         is_partition_key: wire.is_partition_key,
         is_clustering_key: wire.is_clustering_key,
-        is_function_output: false,
         type_params: pairs_from_wire(wire.type_params),
+        ..FieldSchema::new(id, name, data_type)
     };
     check_type_params(collection_name, &mut field)?;
     check_key_and_null(&field)?;

@@ -5,23 +5,22 @@
 //! not there yet, are nothing to what is kept here: their bitmaps are put over it. A filter is kept when it comes a second time,
 //! and forgotten when the file is gone or others were used since; all that is kept in a process is bounded (`limits`).
 
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::config::limits::{KEPT_FILTER_BYTES_MAX, KEPT_FILTERS_MAX};
 use crate::filter::Plan;
 use crate::format::RowSource;
 use crate::format::table::TableFile;
+use crate::sys::tried_lock::TriedLock;
 use crate::types::Bitmap;
 
-/// How often a lock that another thread holds is tried.
-const LOCK_ATTEMPTS: usize = 200;
 /// Of fewer rows a column is read as fast as what is kept is found.
 const ROWS_MIN: usize = 4096;
 /// So many filters that came once are remembered.
 const ONCE_COUNT: usize = 256;
 
 /// Of this process.
-static KEPT: Kept = Kept(Mutex::new(Entries { entries: Vec::new(), once: [0; ONCE_COUNT], clock: 0, bytes: 0 }));
+static KEPT: Kept = Kept::new();
 
 /// The rows of a table file that pass a filter, deleted ones included.
 #[derive(Clone, Debug)]
@@ -53,8 +52,9 @@ struct Entries {
     bytes: usize,
 }
 
+/// A process that was forked while a thread held the lock evaluates every filter.
 #[derive(Debug)]
-struct Kept(Mutex<Entries>);
+struct Kept(TriedLock<Entries>);
 
 /// The rows of a table file that pass a filter: kept ones, or `evaluate`d.
 pub(super) fn passing(table: &Arc<TableFile>, plan: &Plan, evaluate: impl FnOnce() -> Bitmap) -> Passing {
@@ -62,6 +62,10 @@ pub(super) fn passing(table: &Arc<TableFile>, plan: &Plan, evaluate: impl FnOnce
 }
 
 impl Kept {
+    const fn new() -> Kept {
+        Kept(TriedLock::new(Entries { entries: Vec::new(), once: [0; ONCE_COUNT], clock: 0, bytes: 0 }))
+    }
+
     fn passing(&self, table: &Arc<TableFile>, plan: &Plan, evaluate: impl FnOnce() -> Bitmap) -> Passing {
         let evaluate = || {
             let rows = evaluate();
@@ -70,31 +74,18 @@ impl Kept {
         let Some(hash) = plan.fingerprint().filter(|_| table.row_count() >= ROWS_MIN) else { return evaluate() };
         let hash = hash ^ (Arc::as_ptr(table).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut is_known = false;
-        if let Some(mut entries) = self.lock() {
+        if let Some(mut entries) = self.0.lock() {
             if let Some(passing) = entries.find(hash, table, plan) {
                 return passing;
             }
             is_known = entries.came_before(hash);
         }
         let passing = evaluate();
-        if is_known && let Some(mut entries) = self.lock() {
+        if is_known && let Some(mut entries) = self.0.lock() {
             let (plan, table) = (plan.clone(), Arc::downgrade(table));
             entries.put(Entry { hash, plan, table, passing: passing.clone(), last_used: 0 });
         }
         passing
-    }
-
-    /// It is held for about a microsecond at most. A process that was forked at such a moment finds it held for ever: it
-    /// evaluates every filter then, and does not hang.
-    fn lock(&self) -> Option<MutexGuard<'_, Entries>> {
-        (0..LOCK_ATTEMPTS).find_map(|_| match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                std::hint::spin_loop();
-                None
-            }
-        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::index::Queries;
 use crate::index::flat::DistanceRange;
 use crate::index::spec::SearchSettings;
 use crate::types::{ColumnData, DataType, ErrorKind, FieldId, FieldSchema, Keys, Metric, Timestamp, Value};
-use world::{DIM, KeyKind, ModelRow, NUMBER, Random, VECTOR, World, field};
+use world::{DIM, KeyKind, ModelRow, NUMBER, Random, VECTOR, World};
 
 /// A filter and what it means.
 type Filter = (&'static str, fn(&ModelRow) -> bool);
@@ -256,7 +256,8 @@ fn files_older_than_a_field_give_its_default_or_null() {
     let snapshot = world.snapshot(world.last_timestamp);
     let rows: Vec<RowAddress> = (0..3).map(|row| RowAddress { file: 0, row }).collect();
     let output = OutputRows { snapshot: &snapshot, rows: &rows };
-    let added = FieldSchema { is_nullable: true, ..field(FieldId(NUMBER.0 + 100), "added", DataType::Int32) };
+    let added =
+        FieldSchema { is_nullable: true, ..FieldSchema::new(FieldId(NUMBER.0 + 100), "added", DataType::Int32) };
     let nulls = output.column(&added);
     assert_eq!((nulls.data, nulls.validity), (ColumnData::Int32(vec![0; 3]), Some(vec![false; 3])));
     let defaulted = FieldSchema { default_value: Some(Value::Int(7)), ..added };

@@ -12,7 +12,7 @@ use crate::proto::common::{KeyValuePair, PlaceholderGroup, PlaceholderType, Plac
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{QueryRequest, QueryResults, SearchRequest, SearchResults};
 use crate::proto::schema::{FieldData, IDs, LongArray, field_data, i_ds, scalar_field, vector_field};
-use crate::query::tests::world::{DIM, KeyKind, ModelRow, Random, VECTOR, World, field};
+use crate::query::tests::world::{DIM, KeyKind, ModelRow, Random, VECTOR, World};
 use crate::types::{CollectionSchema, DataType, FieldId, FieldSchema, IndexId, IndexRecord, PartitionRecord, Result};
 
 /// Keys 0..30 at distance key from the zero vector, L2, half sealed and half growing.
@@ -303,7 +303,7 @@ fn partitions_are_checked_by_name() {
 fn dynamic_schema() -> CollectionSchema {
     let mut schema = world().schema.clone();
     schema.enable_dynamic_field = true;
-    schema.fields.push(FieldSchema { is_dynamic: true, ..field(FieldId(104), "$meta", DataType::Json) });
+    schema.fields.push(FieldSchema { is_dynamic: true, ..FieldSchema::new(FieldId(104), "$meta", DataType::Json) });
     schema
 }
 

@@ -64,22 +64,7 @@ pub(super) fn catalog() -> Catalog {
 }
 
 pub(super) fn schema() -> CollectionSchema {
-    let field = FieldSchema {
-        id: FieldId(100),
-        name: "id".to_owned(),
-        description: String::new(),
-        data_type: DataType::Int64,
-        element_type: None,
-        is_primary: true,
-        auto_id: false,
-        is_nullable: false,
-        default_value: None,
-        is_dynamic: false,
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
-        type_params: Vec::new(),
-    };
+    let field = FieldSchema { is_primary: true, ..FieldSchema::new(FieldId(100), "id", DataType::Int64) };
     CollectionSchema { description: String::new(), fields: vec![field], enable_dynamic_field: false, version: 1 }
 }
 

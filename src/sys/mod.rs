@@ -25,3 +25,4 @@ pub mod space;
 #[cfg(test)]
 pub mod test_child;
 pub mod title;
+pub mod tried_lock;

@@ -215,6 +215,26 @@ pub struct FieldSchema {
 }
 
 impl FieldSchema {
+    /// A field that is nothing but its name and type: no key, never null, without parameters.
+    pub fn new(id: FieldId, name: impl Into<String>, data_type: DataType) -> FieldSchema {
+        FieldSchema {
+            id,
+            name: name.into(),
+            description: String::new(),
+            data_type,
+            element_type: None,
+            is_primary: false,
+            auto_id: false,
+            is_nullable: false,
+            default_value: None,
+            is_dynamic: false,
+            is_partition_key: false,
+            is_clustering_key: false,
+            is_function_output: false,
+            type_params: Vec::new(),
+        }
+    }
+
     /// A type parameter by name.
     pub fn type_param(&self, name: &str) -> Option<&str> {
         self.type_params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -35,9 +35,9 @@ struct CommandLine {
     /// Where the servers' data directories are made, and removed
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// How often each measurement is repeated; its median is shown
-    #[arg(long, global = true, value_name = "N", default_value_t = 3)]
-    repeats: usize,
+    /// How often each measurement is repeated; its median is shown [default: 3; not of `ann`]
+    #[arg(long, global = true, value_name = "N")]
+    repeats: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +68,9 @@ enum Command {
     #[command(hide = true)]
     Worker(worker::Options),
 }
+
+/// How often a measurement is repeated.
+const REPEATS: usize = 3;
 
 /// What every bench needs.
 struct Bench {
@@ -102,14 +105,17 @@ pub fn run() -> ExitCode {
 fn measure(command: &Command, line: &CommandLine) -> Result<()> {
     let own = std::env::current_exe().map_err(|error| Error::io("find this program", &error))?;
     let program = own.parent().unwrap_or(Path::new(".")).join("shoal");
-    let bench =
-        Bench { program, dir: line.dir.clone().unwrap_or_else(std::env::temp_dir), repeats: line.repeats.max(1) };
+    let dir = line.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let bench = Bench { program, dir, repeats: line.repeats.unwrap_or(REPEATS).max(1) };
     let mut report = Report::default();
     match command {
         Command::Insert { durability } => insert::run(&bench, durability, &mut report)?,
         Command::Search { seconds } => search::run(&bench, *seconds, &mut report)?,
         Command::Visible { rows } => visible::run(&bench, *rows, &mut report)?,
         Command::Overhead => overhead::run(&bench, &mut report)?,
+        Command::Ann(_) if line.repeats.is_some() => {
+            return Err(Error::invalid("ann sends each query once: --repeats is for the other commands"));
+        }
         Command::Ann(options) => return ann::run(&bench, options, line.json.as_deref()),
         Command::Worker(_) => {}
     }

@@ -5,17 +5,16 @@ use std::time::{Duration, Instant};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
-use prost::Message;
 
 use super::SEARCHERS;
 use super::data::{DIM, vectors, words};
+use crate::cli::requests;
 use crate::cli::temporary_server::TemporaryServer;
 use crate::gateway::client::Client;
 use crate::ipc::control::Role;
 use crate::ipc::progress::ProgressBlock;
-use crate::proto::{common, milvus, schema};
 use crate::sys::{process, procfs};
-use crate::types::{Error, ErrorKind, Result};
+use crate::types::{Error, Result};
 
 const COLLECTION: &str = "words";
 const BATCH_ROWS: usize = 1_000;
@@ -30,7 +29,7 @@ const CLIENTS: usize = 8;
 pub(super) async fn run(exits: bool) -> Result<()> {
     println!("Starting a server with {SEARCHERS} searchers on a temporary directory ...");
     let mut server = start_server()?;
-    let mut client = connect(&server.address).await?;
+    let mut client = requests::connect(&server.address).await?;
     let rate = load(&mut client).await?;
     println!("Loaded {} words of {DIM} dimensions at {rate:.0} rows/s.\n", words().len());
     show_nearest(&mut client).await?;
@@ -57,37 +56,6 @@ fn start_server() -> Result<TemporaryServer> {
     TemporaryServer::start(&program, &std::env::temp_dir(), "demo", &options)
 }
 
-async fn connect(address: &str) -> Result<Client> {
-    Client::connect(address)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("cannot connect to {address}: {error}")))
-}
-
-fn pair(key: &str, value: impl ToString) -> common::KeyValuePair {
-    common::KeyValuePair { key: key.to_owned(), value: value.to_string() }
-}
-
-/// Sends one call and checks the status in its reply.
-async fn call<Req: Message, Res: Message + Default + 'static>(
-    client: &mut Client,
-    method: &str,
-    request: &Req,
-    status: fn(&Res) -> Option<common::Status>,
-) -> Result<Res> {
-    let reply: Res = client
-        .call(method, request)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("{method}: {error}")))?;
-    match status(&reply).unwrap_or_default() {
-        status if status.code == 0 => Ok(reply),
-        status => Err(Error::new(ErrorKind::Unexpected, format!("{method}: {}", status.reason))),
-    }
-}
-
-async fn change<Req: Message>(client: &mut Client, method: &str, request: &Req) -> Result<()> {
-    call::<_, common::Status>(client, method, request, |status| Some(status.clone())).await.map(|_| ())
-}
-
 /// Creates the collection and inserts every word; rows per second.
 async fn load(client: &mut Client) -> Result<f64> {
     create(client).await?;
@@ -98,13 +66,10 @@ async fn load(client: &mut Client) -> Result<f64> {
     let started = Instant::now();
     for from in (0..words.len()).step_by(BATCH_ROWS) {
         let to = (from + BATCH_ROWS).min(words.len());
-        let request = milvus::InsertRequest {
-            collection_name: COLLECTION.to_owned(),
-            fields_data: rows(&words, from, to),
-            num_rows: (to - from) as u32,
-            ..Default::default()
-        };
-        call::<_, milvus::MutationResult>(client, "Insert", &request, |reply| reply.status.clone()).await?;
+        let texts = words[from..to].iter().map(|word| (*word).to_owned()).collect();
+        let others = vec![requests::texts("word", texts)];
+        let body = requests::insert(COLLECTION, from as i64, vectors(from, to), DIM, others);
+        requests::check_inserted(&requests::send(client, "Insert", body).await?)?;
         bar.inc((to - from) as u64);
     }
     let rate = words.len() as f64 / started.elapsed().as_secs_f64();
@@ -113,98 +78,17 @@ async fn load(client: &mut Client) -> Result<f64> {
 }
 
 async fn create(client: &mut Client) -> Result<()> {
-    let field = |name: &str, data_type: schema::DataType, params: Vec<common::KeyValuePair>| schema::FieldSchema {
-        name: name.to_owned(),
-        data_type: data_type as i32,
-        type_params: params,
-        ..Default::default()
-    };
-    let mut key = field("id", schema::DataType::Int64, vec![]);
-    key.is_primary_key = true;
-    let collection = schema::CollectionSchema {
-        name: COLLECTION.to_owned(),
-        fields: vec![
-            key,
-            field("word", schema::DataType::VarChar, vec![pair("max_length", 64)]),
-            field("vector", schema::DataType::FloatVector, vec![pair("dim", DIM)]),
-        ],
-        ..Default::default()
-    };
-    let request = milvus::CreateCollectionRequest {
-        collection_name: COLLECTION.to_owned(),
-        schema: collection.encode_to_vec(),
-        ..Default::default()
-    };
-    change(client, "CreateCollection", &request).await?;
-    let request = milvus::CreateIndexRequest {
-        collection_name: COLLECTION.to_owned(),
-        field_name: "vector".to_owned(),
-        extra_params: vec![pair("index_type", "FLAT"), pair("metric_type", "COSINE")],
-        ..Default::default()
-    };
-    change(client, "CreateIndex", &request).await?;
-    let request = milvus::LoadCollectionRequest { collection_name: COLLECTION.to_owned(), ..Default::default() };
-    change(client, "LoadCollection", &request).await
-}
-
-fn rows(words: &[&str], from: usize, to: usize) -> Vec<schema::FieldData> {
-    use schema::field_data::Field;
-    use schema::scalar_field::Data;
-    let scalar = |name: &str, data_type: schema::DataType, data: Data| schema::FieldData {
-        r#type: data_type as i32,
-        field_name: name.to_owned(),
-        field: Some(Field::Scalars(schema::ScalarField { data: Some(data) })),
-        ..Default::default()
-    };
-    let ids = schema::LongArray { data: (from as i64..to as i64).collect() };
-    let texts = schema::StringArray { data: words[from..to].iter().map(|word| (*word).to_owned()).collect() };
-    let vectors = schema::VectorField {
-        dim: DIM as i64,
-        data: Some(schema::vector_field::Data::FloatVector(schema::FloatArray { data: vectors(from, to) })),
-    };
-    vec![
-        scalar("id", schema::DataType::Int64, Data::LongData(ids)),
-        scalar("word", schema::DataType::VarChar, Data::StringData(texts)),
-        schema::FieldData {
-            r#type: schema::DataType::FloatVector as i32,
-            field_name: "vector".to_owned(),
-            field: Some(Field::Vectors(vectors)),
-            ..Default::default()
-        },
-    ]
-}
-
-fn search_request(row: usize, limit: usize) -> milvus::SearchRequest {
-    let bytes = vectors(row, row + 1).iter().flat_map(|value| value.to_le_bytes()).collect();
-    let group = common::PlaceholderGroup {
-        placeholders: vec![common::PlaceholderValue {
-            tag: "$0".to_owned(),
-            r#type: common::PlaceholderType::FloatVector as i32,
-            values: vec![bytes],
-            ..Default::default()
-        }],
-    };
-    milvus::SearchRequest {
-        collection_name: COLLECTION.to_owned(),
-        dsl_type: common::DslType::BoolExprV1 as i32,
-        nq: 1,
-        search_input: Some(milvus::search_request::SearchInput::PlaceholderGroup(group.encode_to_vec())),
-        search_params: vec![pair("topk", limit), pair("params", "{}")],
-        ..Default::default()
-    }
+    requests::create_collection(client, COLLECTION, DIM, vec![requests::text_field("word", 64)]).await?;
+    let index = vec![requests::pair("index_type", "FLAT"), requests::pair("metric_type", "COSINE")];
+    requests::create_index(client, COLLECTION, index).await?;
+    requests::load(client, COLLECTION).await
 }
 
 /// (row, cosine) of the nearest words.
 async fn nearest(client: &mut Client, row: usize, limit: usize) -> Result<Vec<(usize, f32)>> {
-    let request = search_request(row, limit);
-    let reply: milvus::SearchResults =
-        call(client, "Search", &request, |reply: &milvus::SearchResults| reply.status.clone()).await?;
-    let results = reply.results.unwrap_or_default();
-    let ids = match results.ids.and_then(|ids| ids.id_field) {
-        Some(schema::i_ds::IdField::IntId(ids)) => ids.data,
-        _ => vec![],
-    };
-    Ok(ids.into_iter().map(|id| id as usize).zip(results.scores).collect())
+    let body = requests::search(COLLECTION, &vectors(row, row + 1), limit);
+    let found = requests::found(&requests::send(client, "Search", body).await?)?;
+    Ok(found.into_iter().map(|(key, score)| (key as usize, score)).collect())
 }
 
 async fn show_nearest(client: &mut Client) -> Result<()> {
@@ -317,7 +201,7 @@ async fn search_for(address: &str, how_long: Duration) -> Result<(usize, usize)>
     let mut tasks = tokio::task::JoinSet::new();
     let word_count = words().len();
     for number in 0..CLIENTS {
-        let mut client = connect(address).await?;
+        let mut client = requests::connect(address).await?;
         tasks.spawn(async move {
             let end = Instant::now() + how_long;
             let (mut done, mut failed, mut row) = (0, 0, number);

@@ -18,22 +18,7 @@ pub(super) enum Form {
 }
 
 pub(super) fn field(id: i64, name: &str, data_type: DataType) -> FieldSchema {
-    FieldSchema {
-        id: FieldId(id),
-        name: name.into(),
-        description: String::new(),
-        data_type,
-        element_type: None,
-        is_primary: false,
-        auto_id: false,
-        is_nullable: true,
-        default_value: None,
-        is_dynamic: false,
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
-        type_params: Vec::new(),
-    }
+    FieldSchema { is_nullable: true, ..FieldSchema::new(FieldId(id), name, data_type) }
 }
 
 fn array(id: i64, name: &str, element_type: DataType) -> FieldSchema {

@@ -9,7 +9,6 @@ use super::partition::Tree;
 use super::prune::{Neighbours, Pruner};
 use super::search::{Candidate, Reach, Scratch};
 use super::space::{Space, lift_row, mix, quantise, write_signs};
-use super::twins::Twins;
 use super::workers::for_each_piece;
 use crate::index::IndexError;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, VectorRows};
@@ -235,8 +234,8 @@ impl<'a> Builder<'a> {
 
     /// Writes who is equal to whom; returns the rows that are vertices.
     fn place_twins(&mut self, vectors: &Vectors, bytes: &mut [u8]) -> Vec<u32> {
-        let twins = Twins::of(vectors);
-        twins.write(self.shape.row_count, bytes);
+        let twins = vectors.twins();
+        twins.write(bytes);
         self.shape.has_twins = twins.exist();
         (0..self.shape.row_count as u32).filter(|row| twins.is_vertex(*row)).collect()
     }

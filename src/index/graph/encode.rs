@@ -1,6 +1,9 @@
 //! Vectors of a build as 8-bit codes, and blocks made of them.
 
+use crc_fast::{CrcAlgorithm, Digest};
+
 use super::layout::SCALARS_BYTES;
+use crate::index::twins::Twins;
 use crate::kernel::{
     ByteKernels, ByteRows, CODE_PLANES_MAX, CodeKernels, Coded, NEIGHBOURS, NeighbourBits, interleave,
 };
@@ -10,6 +13,8 @@ use crate::kernel::{
 const STEP_OF_SPREAD: [f32; CODE_PLANES_MAX] = [1.596, 0.9957, 0.586, 0.3352];
 /// Neighbours whose vectors are asked for before they are coded.
 const AHEAD: usize = 3;
+/// Bits of a scale and a norm that twins may differ in: a row that was normalised differs by so little from its multiples.
+const TWIN_BITS_IGNORED: u32 = 4;
 
 /// All rows of a build in the space of the graph: 8-bit codes, scales and squared norms.
 pub(super) struct Vectors {
@@ -58,6 +63,22 @@ impl Vectors {
     fn distance_of_product(&self, left: u32, right: u32, product: i32) -> f32 {
         let (left, right) = (self.rows[left as usize], self.rows[right as usize]);
         ((left.squared_norm + right.squared_norm) - 2.0 * (left.scale * right.scale) * product as f32).max(0.0)
+    }
+
+    /// Which rows the codes cannot tell apart.
+    pub fn twins(&self) -> Twins {
+        let numbers = |row: u32| {
+            let Row { scale, squared_norm } = self.rows[row as usize];
+            [scale, squared_norm].map(|number| number.to_bits() >> TWIN_BITS_IGNORED)
+        };
+        let hash = |row: u32| {
+            let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+            digest.update(bytemuck::cast_slice(self.codes(row)));
+            digest.update(bytemuck::cast_slice(&numbers(row)));
+            digest.finalize()
+        };
+        let are_equal = |left, right| numbers(left) == numbers(right) && self.codes(left) == self.codes(right);
+        Twins::of(self.rows.len(), hash, are_equal)
     }
 
     /// Asks for the codes of a row.

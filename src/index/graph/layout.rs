@@ -3,6 +3,7 @@
 use crc_fast::{CrcAlgorithm, checksum};
 
 use crate::index::IndexError;
+use crate::index::twins::chain;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
 use crate::types::Metric;
 
@@ -225,16 +226,10 @@ impl<'a> Graph<'a> {
         Block::of(self.routes, &self.shape)
     }
 
-    /// A vertex and the rows that are equal to it, ascending. However the bytes go round in circles, it ends.
+    /// A vertex and the rows that are equal to it, ascending.
     #[inline]
     pub(super) fn twins(&self, vertex: u32) -> impl Iterator<Item = u32> + use<'a> {
-        let twins = if self.shape.has_twins { self.twins.as_chunks::<4>().0 } else { &[] };
-        let row_count = self.shape.row_count;
-        let next = move |row: &u32| {
-            let twin = u32::from_le_bytes(*twins.get(*row as usize)?);
-            (twin != *row && (twin as usize) < row_count).then_some(twin)
-        };
-        std::iter::successors(Some(vertex), next).take(row_count)
+        chain(if self.shape.has_twins { self.twins } else { &[] }, self.shape.row_count, vertex)
     }
 }
 

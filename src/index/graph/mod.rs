@@ -17,7 +17,6 @@ pub(super) mod pool;
 mod prune;
 mod search;
 pub(super) mod space;
-mod twins;
 pub(super) mod workers;
 
 pub use build::{BuildParameters, Builder, Progress, Stage};

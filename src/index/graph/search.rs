@@ -9,9 +9,9 @@ use super::frontier::Frontier;
 use super::layout::{Block, Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
-use crate::index::exact::check_fit;
+use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::{Hit, IndexError, TopK};
-use crate::kernel::{CodeKernels, Kernels, QueryTable, Rows, TableScale, VectorRows, round_to_words, tabulate};
+use crate::kernel::{CodeKernels, QueryTable, TableScale, VectorRows, round_to_words, tabulate};
 use crate::types::{Bitmap, Metric};
 
 /// Largest element of a 16-bit query of a moderate dimension: 14 bits are far finer than the codes they meet.
@@ -33,8 +33,8 @@ pub struct SearchParameters<'a> {
     pub ef: usize,
     /// Rows that may be hits, one bit per row of the graph; `None` for all. Others are only passed through.
     pub filter: Option<&'a Bitmap>,
-    /// The vector column the graph was built from: with it distances are exact, to the bit those of a flat scan for L2 and IP;
-    /// without, they are those of 8-bit codes.
+    /// The vector column the graph was built from: with it distances are exact, to the bit those of a flat scan; without, they are
+    /// those of 8-bit codes.
     pub source: Option<VectorRows<'a>>,
     /// Goes into the hits.
     pub file_index: u32,
@@ -52,8 +52,7 @@ pub struct Scratch {
     pub(super) query: PlacedQuery,
     nearest: Vec<Candidate>,
     rows: Vec<u32>,
-    scores: Vec<f32>,
-    norms: Vec<f32>,
+    exact: ExactScratch,
     /// Vertices that the last search visited.
     pub visited_count: usize,
     /// The coarsest vector that the last search visited.
@@ -296,36 +295,12 @@ impl Graph<'_> {
             }
             return;
         };
-        let Scratch { rows, scores, norms, .. } = scratch;
+        let Ok(query) = ExactQuery::new(self.shape.metric, query, source) else { return };
+        let Scratch { rows, exact, .. } = scratch;
         rows.clear();
         rows.extend(nearest.iter().map(|found| found.id));
-        let Some(block) = source.block(Rows::Listed(rows)) else { return };
-        for index in 0..block.len() {
-            CodeKernels::get().prefetch(block.row_bytes(index));
-        }
-        scores.clear();
-        scores.resize(rows.len(), 0.0);
-        let kernels = Kernels::get();
-        match self.shape.metric {
-            Metric::L2 | Metric::Hamming | Metric::Jaccard => kernels.squared_distances(query, &block, scores),
-            Metric::Ip => {
-                kernels.inner_products(query, &block, scores);
-                scores.iter_mut().for_each(|score| *score = -*score);
-            }
-            Metric::Cosine => {
-                norms.clear();
-                norms.resize(rows.len(), 0.0);
-                kernels.inner_products_and_norms(query, &block, scores, norms);
-                let query_norm = super::space::dot(query, query).sqrt();
-                for (score, norm) in scores.iter_mut().zip(norms.iter()) {
-                    let norms = query_norm * norm.sqrt();
-                    *score = if norms > 0.0 { -(*score / norms) } else { 0.0 };
-                }
-            }
-        }
-        for (row, distance) in rows.iter().zip(scores.iter()) {
-            top.push(Hit { file_index, row: *row, distance: *distance });
-        }
+        rows.iter().for_each(|row| query.prefetch(*row));
+        query.offer(rows, &Target { file_index, range: None }, exact, top);
     }
 
     /// The metric's distance, smaller is nearer, from the Euclidean one in the space of the graph.

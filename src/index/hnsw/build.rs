@@ -12,6 +12,7 @@ use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder, RecordDistances, Recor
 use crate::index::graph::space::{mix, write_signs};
 use crate::index::graph::workers::for_each_piece;
 use crate::index::packed::{CodeBits, PackScratch};
+use crate::index::twins::Twins;
 use crate::index::{BuildIndex, BuildProgress, IndexError};
 use crate::kernel::{CodeKernels, VectorElement, VectorRows};
 use crate::types::Metric;
@@ -253,9 +254,11 @@ impl BuildIndex for HnswBuilder<'_> {
             self.write_packed(coder, bits, packed);
         }
         let records = Records { bytes: records, record_bytes: space.record_bytes() };
-        let twins = Twins::of(records, self.shape.row_count);
+        let record = |row: u32| records.get(row as usize).unwrap_or_default();
+        let hash = |row| checksum(CrcAlgorithm::Crc64Nvme, record(row));
+        let twins = Twins::of(self.shape.row_count, hash, |left, right| record(left) == record(right));
         twins.write(parts.twins);
-        self.shape.has_twins = twins.vertices.is_some();
+        self.shape.has_twins = twins.exist();
         self.write_levels(&mut levels);
         let order = self.order(&twins);
         if let Some(first) = order.first() {
@@ -267,56 +270,6 @@ impl BuildIndex for HnswBuilder<'_> {
         self.progress.set(self.shape.row_count);
         seal(&self.shape, image);
         Ok(())
-    }
-}
-
-/// Rows whose codes are equal: the first is a vertex, the others hang on it. As vertices they would link to nothing but each
-/// other, and what lies beyond them could not be reached.
-struct Twins {
-    /// The vertex of each row; `None` when every row is one.
-    vertices: Option<Vec<u32>>,
-}
-
-impl Twins {
-    fn of(records: Records<'_>, row_count: usize) -> Twins {
-        let hash = |row: u32| checksum(CrcAlgorithm::Crc64Nvme, records.get(row as usize).unwrap_or_default());
-        let mut hashed: Vec<(u64, u32)> = (0..row_count as u32).map(|row| (hash(row), row)).collect();
-        hashed.sort_unstable();
-        let mut vertices: Option<Vec<u32>> = None;
-        let mut firsts: Vec<u32> = Vec::new();
-        for rows in hashed.chunk_by(|left, right| left.0 == right.0).filter(|rows| rows.len() > 1) {
-            firsts.clear();
-            for (_, row) in rows {
-                let record = records.get(*row as usize);
-                match firsts.iter().find(|first| records.get(**first as usize) == record) {
-                    Some(first) => {
-                        let vertices = vertices.get_or_insert_with(|| (0..row_count as u32).collect());
-                        vertices[*row as usize] = *first;
-                    }
-                    None => firsts.push(*row),
-                }
-            }
-        }
-        Twins { vertices }
-    }
-
-    fn is_vertex(&self, row: u32) -> bool {
-        self.vertices.as_ref().is_none_or(|vertices| vertices[row as usize] == row)
-    }
-
-    /// Writes chains: the next twin of each row, the row itself at the end.
-    fn write(&self, bytes: &mut [u8]) {
-        let Some(vertices) = &self.vertices else { return };
-        let mut next: Vec<u32> = (0..vertices.len() as u32).collect();
-        // Backwards, each row is put right behind its vertex: chains ascend.
-        for (row, vertex) in vertices.iter().enumerate().rev().filter(|(row, vertex)| *row as u32 != **vertex) {
-            let behind = next[*vertex as usize];
-            next[row] = if behind == *vertex { row as u32 } else { behind };
-            next[*vertex as usize] = row as u32;
-        }
-        for (bytes, next) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(next) {
-            *bytes = next.to_le_bytes();
-        }
     }
 }
 

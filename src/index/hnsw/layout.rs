@@ -6,6 +6,7 @@ use crate::index::IndexError;
 use crate::index::codes::{CodeSpace, Coder, Records};
 use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
 use crate::index::packed::CodeBits;
+use crate::index::twins::chain;
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::Metric;
 
@@ -276,15 +277,9 @@ impl<'a> Hnsw<'a> {
         Some(VectorRows { bytes: self.vectors, dim: self.dim(), element })
     }
 
-    /// A row and those that are equal to it. However the bytes go round in circles, it ends.
+    /// A vertex and the rows that are equal to it, ascending.
     pub(super) fn twins(&self, row: u32) -> impl Iterator<Item = u32> + use<'a> {
-        let twins = if self.shape.has_twins { self.twins.as_chunks::<4>().0 } else { &[] };
-        let row_count = self.shape.row_count;
-        let next = move |row: &u32| {
-            let twin = u32::from_le_bytes(*twins.get(*row as usize)?);
-            (twin != *row && (twin as usize) < row_count).then_some(twin)
-        };
-        std::iter::successors(Some(row), next).take(row_count)
+        chain(if self.shape.has_twins { self.twins } else { &[] }, self.shape.row_count, row)
     }
 
     /// A level; nothing for one that is none.

@@ -1,8 +1,10 @@
 //! Tests of `index/hnsw`.
 
+use std::sync::OnceLock;
+
 use super::*;
 use crate::index::flat::DistanceRange;
-use crate::index::trial::{built, clustered, column, damaged, every, exact, recall, reshaped};
+use crate::index::trial::{built, clustered, column, damaged, every, exact, recall, reshaped, with_field};
 use crate::index::{BuildIndex, BuildProgress, Hit, TopK, header};
 use crate::types::{Bitmap, Metric};
 
@@ -25,6 +27,20 @@ fn parameters(metric: Metric, encoding: Encoding) -> HnswParameters {
 
 fn image(parameters: HnswParameters, values: &[f32], dim: usize) -> Vec<u8> {
     built(HnswBuilder::new(parameters, column(values, dim), &BuildProgress::default()).unwrap())
+}
+
+/// The image of the usual rows, `clustered(ROWS, DIM, 1)`: most tests search the same few, and building is what takes time.
+fn usual(metric: Metric, encoding: Encoding) -> &'static [u8] {
+    static IMAGES: [OnceLock<Vec<u8>>; METRICS.len() * ENCODINGS.len()] =
+        [const { OnceLock::new() }; METRICS.len() * ENCODINGS.len()];
+    let place = METRICS.iter().position(|other| *other == metric).unwrap() * ENCODINGS.len()
+        + ENCODINGS.iter().position(|other| *other == encoding).unwrap();
+    IMAGES[place].get_or_init(|| image(parameters(metric, encoding), &clustered(ROWS, DIM, 1), DIM))
+}
+
+/// As [`usual`], of an index that is not refined: it differs by a flag of the header.
+fn unrefined(metric: Metric, encoding: Encoding) -> Vec<u8> {
+    with_field(usual(metric, encoding), 8, 2)
 }
 
 fn search(k: usize, ef: usize) -> HnswSearch<'static> {
@@ -54,9 +70,9 @@ fn every_metric_and_encoding_finds_the_nearest() {
     let values = clustered(ROWS, DIM, 1);
     for metric in METRICS {
         for encoding in ENCODINGS {
-            let image = image(parameters(metric, encoding), &values, DIM);
-            Hnsw::open(&image).unwrap().verify().unwrap();
-            let recall = recall_of(&image, &values, 64, None);
+            let image = usual(metric, encoding);
+            Hnsw::open(image).unwrap().verify().unwrap();
+            let recall = recall_of(image, &values, 64, None);
             assert!(recall >= 0.95, "{metric:?}, {encoding:?}: {recall}");
         }
     }
@@ -65,8 +81,8 @@ fn every_metric_and_encoding_finds_the_nearest() {
 #[test]
 fn a_search_looks_at_a_small_part_of_the_rows() {
     let values = clustered(ROWS, DIM, 1);
-    let image = image(parameters(Metric::L2, Encoding::Column), &values, DIM);
-    let hnsw = Hnsw::open(&image).unwrap();
+    let image = usual(Metric::L2, Encoding::Column);
+    let hnsw = Hnsw::open(image).unwrap();
     let mut scratch = HnswScratch::default();
     let search = HnswSearch { source: Some(column(&values, DIM)), ..search(10, 32) };
     hnsw.search(&clustered(1, DIM, 9), &search, &mut scratch, &mut TopK::new(10)).unwrap();
@@ -77,9 +93,9 @@ fn a_search_looks_at_a_small_part_of_the_rows() {
 fn a_filter_is_obeyed_and_costs_no_recall() {
     let values = clustered(ROWS, DIM, 1);
     for encoding in ENCODINGS {
-        let image = image(parameters(Metric::L2, encoding), &values, DIM);
+        let image = usual(Metric::L2, encoding);
         for step in [100, 10, 2] {
-            let recall = recall_of(&image, &values, 64, Some(&every(step, ROWS)));
+            let recall = recall_of(image, &values, 64, Some(&every(step, ROWS)));
             assert!(recall >= 0.95, "every {step}th row, {encoding:?}: {recall}");
         }
     }
@@ -88,21 +104,21 @@ fn a_filter_is_obeyed_and_costs_no_recall() {
 #[test]
 fn a_filter_far_from_the_query_is_found_by_a_scan() {
     let values = clustered(ROWS, DIM, 1);
-    let image = image(parameters(Metric::L2, Encoding::Codes8), &values, DIM);
+    let image = usual(Metric::L2, Encoding::Codes8);
     let query = &values[..DIM];
     let far = exact(Metric::L2, &values, query, ROWS, None, None).split_off(ROWS / 2);
     let mut filter = Bitmap::zeros(ROWS);
     far.iter().for_each(|hit| filter.set(hit.row as usize, true));
     let search = HnswSearch { filter: Some(&filter), source: Some(column(&values, DIM)), ..search(10, 16) };
-    assert_eq!(found(&Hnsw::open(&image).unwrap(), query, &search), far[..10]);
+    assert_eq!(found(&Hnsw::open(image).unwrap(), query, &search), far[..10]);
 }
 
 #[test]
 fn hits_are_allowed_rows_and_as_many_as_there_are() {
     let values = clustered(ROWS, DIM, 1);
     for encoding in ENCODINGS {
-        let image = image(parameters(Metric::L2, encoding), &values, DIM);
-        let hnsw = Hnsw::open(&image).unwrap();
+        let image = usual(Metric::L2, encoding);
+        let hnsw = Hnsw::open(image).unwrap();
         let filter = every(500, ROWS);
         let search = HnswSearch { filter: Some(&filter), source: Some(column(&values, DIM)), ..search(20, 20) };
         let mut rows: Vec<u32> = found(&hnsw, &values[..DIM], &search).iter().map(|hit| hit.row).collect();
@@ -117,8 +133,8 @@ fn hits_are_allowed_rows_and_as_many_as_there_are() {
 fn pages_of_a_range_are_those_of_a_flat_scan() {
     let values = clustered(ROWS, DIM, 1);
     for metric in METRICS {
-        let image = image(parameters(metric, Encoding::Codes8), &values, DIM);
-        let hnsw = Hnsw::open(&image).unwrap();
+        let image = usual(metric, Encoding::Codes8);
+        let hnsw = Hnsw::open(image).unwrap();
         let query = &values[DIM * 7..][..DIM];
         let mut low = f32::NEG_INFINITY;
         let (mut truths, mut founds) = (Vec::new(), Vec::new());
@@ -146,8 +162,8 @@ fn copies_alone_give_near_distances() {
     let values = clustered(ROWS, DIM, 1);
     for metric in METRICS {
         for (encoding, _, error_max) in COPIES {
-            let image = image(parameters(metric, encoding), &values, DIM);
-            let hnsw = Hnsw::open(&image).unwrap();
+            let image = usual(metric, encoding);
+            let hnsw = Hnsw::open(image).unwrap();
             for query in clustered(20, DIM, 3).chunks_exact(DIM) {
                 let truth = exact(metric, &values, query, ROWS, None, None);
                 for hit in found(&hnsw, query, &search(10, 64)) {
@@ -166,7 +182,7 @@ fn an_index_that_is_not_refined_answers_from_its_copies_whatever_else_is_there()
     let filter = every(5, ROWS);
     for metric in METRICS {
         for (encoding, recall_min, _) in COPIES {
-            let image = image(HnswParameters { is_refined: false, ..parameters(metric, encoding) }, &values, DIM);
+            let image = unrefined(metric, encoding);
             let hnsw = Hnsw::open(&image).unwrap();
             let (mut shared, mut differing) = (0, 0);
             for query in clustered(50, DIM, 2).chunks_exact(DIM) {
@@ -192,7 +208,7 @@ fn pages_of_an_index_that_is_not_refined_agree() {
     let values = clustered(ROWS, DIM, 1);
     for metric in METRICS {
         for (encoding, ..) in COPIES {
-            let image = image(HnswParameters { is_refined: false, ..parameters(metric, encoding) }, &values, DIM);
+            let image = unrefined(metric, encoding);
             let hnsw = Hnsw::open(&image).unwrap();
             let query = &values[DIM * 7..][..DIM];
             // So many that all are compared.
@@ -212,6 +228,16 @@ fn pages_of_an_index_that_is_not_refined_agree() {
             let early = pages.iter().filter(|hit| all[..pages.len()].contains(hit)).count();
             assert!(early * 100 >= pages.len() * 95, "{metric:?}, {encoding:?}: {early}");
         }
+    }
+}
+
+#[test]
+fn what_is_not_refined_says_so_in_its_header_and_is_the_same_besides() {
+    let values = clustered(300, DIM, 1);
+    for (encoding, ..) in COPIES {
+        let refined = image(parameters(Metric::L2, encoding), &values, DIM);
+        let alone = image(HnswParameters { is_refined: false, ..parameters(Metric::L2, encoding) }, &values, DIM);
+        assert!(alone == with_field(&refined, 8, 2) && alone != refined, "{encoding:?}");
     }
 }
 

@@ -11,10 +11,6 @@ use crate::types::Timestamp;
 
 const ROWS: usize = 5000;
 
-fn kept() -> Kept {
-    Kept(Mutex::new(Entries { entries: Vec::new(), once: [0; ONCE_COUNT], clock: 0, bytes: 0 }))
-}
-
 fn world(files: usize) -> World {
     let mut world = World::empty(KeyKind::Int);
     for _ in 0..files {
@@ -47,7 +43,7 @@ fn is_evaluated(kept: &Kept, table: &Arc<TableFile>, plan: &Plan, row: usize) ->
 
 #[test]
 fn a_filter_is_kept_when_it_comes_again_for_its_file_and_its_meaning_alone() {
-    let (kept, mut world) = (kept(), world(2));
+    let (kept, mut world) = (Kept::new(), world(2));
     let tables = tables(&world);
     let none = Templates::default();
     let first = plan(&world, "number < 7", &none);
@@ -69,7 +65,7 @@ fn a_filter_is_kept_when_it_comes_again_for_its_file_and_its_meaning_alone() {
 
 #[test]
 fn what_is_random_or_long_is_never_kept() {
-    let (kept, world) = (kept(), world(1));
+    let (kept, world) = (Kept::new(), world(1));
     let table = &tables(&world)[0];
     let long = format!("number in [{}]", (0..2000).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
     for text in ["random_sample(0.5)", "number < 7 && random_sample(0.5)", &long] {
@@ -80,7 +76,7 @@ fn what_is_random_or_long_is_never_kept() {
 
 #[test]
 fn few_bytes_are_kept_and_none_of_a_file_that_is_gone() {
-    let (kept, files) = (kept(), [world(1), world(1)]);
+    let (kept, files) = (Kept::new(), [world(1), world(1)]);
     let [table, other] = [0, 1].map(|file| tables(&files[file]).remove(0));
     let ask = |table: &Arc<TableFile>, number: usize| {
         let plan = plan(&files[0], &format!("number < {number}"), &Templates::default());
@@ -90,7 +86,7 @@ fn few_bytes_are_kept_and_none_of_a_file_that_is_gone() {
     assert_eq!(ask(&table, 2 * KEPT_FILTERS_MAX - 1), 0);
     assert_eq!(ask(&table, 0), 2, "it was used longest ago");
     let bytes = || {
-        let entries = kept.lock().unwrap();
+        let entries = kept.0.lock().unwrap();
         (entries.entries.len(), entries.bytes)
     };
     assert_eq!(bytes(), (KEPT_FILTERS_MAX, KEPT_FILTERS_MAX * ROWS.div_ceil(64) * 8));
@@ -104,10 +100,10 @@ fn few_bytes_are_kept_and_none_of_a_file_that_is_gone() {
 
 #[test]
 fn a_lock_that_nobody_gives_back_costs_time_only() {
-    let (kept, world) = (kept(), world(1));
+    let (kept, world) = (Kept::new(), world(1));
     let table = &tables(&world)[0];
     let plan = plan(&world, "number < 7", &Templates::default());
-    let held = kept.lock().unwrap();
+    let held = kept.0.lock().unwrap();
     assert!((0..4).all(|_| is_evaluated(&kept, table, &plan, 0)));
     drop(held);
 }

@@ -374,40 +374,20 @@ fn key_text(key: i64) -> String {
     format!("k{key:05}")
 }
 
-/// A plain field.
-pub fn field(id: FieldId, name: &str, data_type: DataType) -> FieldSchema {
-    FieldSchema {
-        id,
-        name: name.to_owned(),
-        description: String::new(),
-        data_type,
-        element_type: None,
-        is_primary: false,
-        auto_id: false,
-        is_nullable: false,
-        default_value: None,
-        is_dynamic: false,
-        is_partition_key: false,
-        is_clustering_key: false,
-        is_function_output: false,
-        type_params: Vec::new(),
-    }
-}
-
 fn schema(key_kind: KeyKind) -> CollectionSchema {
     let (key_type, params) = match key_kind {
         KeyKind::Int => (DataType::Int64, Vec::new()),
         KeyKind::Text => (DataType::VarChar, vec![("max_length".to_owned(), "16".to_owned())]),
     };
-    let key = FieldSchema { is_primary: true, type_params: params, ..field(FieldId(100), "id", key_type) };
-    let number = FieldSchema { is_nullable: true, ..field(NUMBER, "number", DataType::Int64) };
+    let key = FieldSchema { is_primary: true, type_params: params, ..FieldSchema::new(FieldId(100), "id", key_type) };
+    let number = FieldSchema { is_nullable: true, ..FieldSchema::new(NUMBER, "number", DataType::Int64) };
     let color = FieldSchema {
         type_params: vec![("max_length".to_owned(), "16".to_owned())],
-        ..field(FieldId(102), "color", DataType::VarChar)
+        ..FieldSchema::new(FieldId(102), "color", DataType::VarChar)
     };
     let vector = FieldSchema {
         type_params: vec![("dim".to_owned(), DIM.to_string())],
-        ..field(VECTOR, "vector", DataType::FloatVector)
+        ..FieldSchema::new(VECTOR, "vector", DataType::FloatVector)
     };
     CollectionSchema {
         description: String::new(),

@@ -25,7 +25,7 @@ impl Inputs {
             return Err(Error::invalid(format!("base and queries must have rows of one length, not {found}")));
         }
         let truth = match &options.truth {
-            Some(path) => truth::read(path, base.rows(), queries.rows(), options.k)?,
+            Some(path) => truth::read(path, options.metric, base.rows(), queries.rows(), options.k)?,
             None => truth::compute(options.metric, &base, &queries, options.k, None)?,
         };
         Ok(Inputs { base, queries, truth })
@@ -36,8 +36,8 @@ impl Inputs {
         let (Some(queries), Some(truth)) = (&options.queries, &options.truth) else {
             return Err(Error::invalid("--attach needs --queries and --truth"));
         };
-        let queries = vectors::load(queries, Part::Queries)?;
-        let truth = truth::read(truth, u32::MAX as usize, queries.rows(), options.k)?;
+        let queries = vectors::load(queries, Part::Queries, options.metric)?;
+        let truth = truth::read(truth, options.metric, u32::MAX as usize, queries.rows(), options.k)?;
         Ok(Inputs { base: Table { dim: queries.dim, values: Vec::new() }, queries, truth })
     }
 
@@ -56,9 +56,9 @@ impl Inputs {
                 options.query_count,
             ));
         }
-        let base = vectors::load(path, Part::Base)?;
+        let base = vectors::load(path, Part::Base, options.metric)?;
         match &options.queries {
-            Some(path) => Ok((base, vectors::load(path, Part::Queries)?)),
+            Some(path) => Ok((base, vectors::load(path, Part::Queries, options.metric)?)),
             None => {
                 let count = options.query_count.min(base.rows() / 2);
                 Ok(held_out(base, count))

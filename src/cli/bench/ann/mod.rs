@@ -41,7 +41,7 @@ pub(super) struct Options {
     /// feature hdf5; or clusters:ROWSxDIM, which are made
     #[arg(long, value_name = "FILE", required_unless_present = "attach")]
     base: Option<PathBuf>,
-    /// Vectors to search for; without it, the last ones of the base, which are then not in the index
+    /// Vectors to search for, in a file like the base; without it, the last ones of the base, which are then not in the index
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
     /// How many queries at most
@@ -50,13 +50,13 @@ pub(super) struct Options {
     /// How many rows of the base at most
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
-    /// The true nearest rows of each query (.ivecs, .npy); without it they are computed
+    /// The true nearest rows of each query (.ivecs, .npy, HDF5); without it they are computed
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
-    /// l2, ip or cosine
+    /// l2, ip or cosine; HDF5 that names another one is refused
     #[arg(long, default_value = "l2", value_parser = metric)]
     metric: Metric,
-    /// The index to build, with its parameters: NAME,parameter=value,...
+    /// The index to build (RABITQ_GRAPH, HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, FLAT, AUTOINDEX), with its parameters
     #[arg(long, value_name = "NAME[,PARAMETER=VALUE...]", default_value = "RABITQ_GRAPH")]
     index: IndexName,
     /// Hits per query, and of recall
@@ -68,7 +68,7 @@ pub(super) struct Options {
     /// Threads that build; all cores without it
     #[arg(long, value_name = "N")]
     build_threads: Option<usize>,
-    /// Settings of the search parameter
+    /// Settings of the search parameter: ef, or nprobe of inverted lists
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = SWEEP)]
     sweep: Vec<usize>,
     /// Also let this many attached processes search at once
@@ -99,8 +99,10 @@ fn metric(name: &str) -> std::result::Result<Metric, String> {
 
 /// Measures, prints, writes.
 pub(super) fn run(bench: &Bench, options: &Options, json: Option<&Path>) -> Result<()> {
-    if options.k == 0 || options.threads == 0 || options.processes == Some(0) || options.sweep.contains(&0) {
-        return Err(Error::invalid("--k, --threads, --processes and --sweep must be at least 1"));
+    let counts = [options.processes, options.rows, options.build_threads].into_iter().flatten();
+    let counts = counts.chain([options.k, options.threads, options.query_count]);
+    if counts.chain(options.sweep.iter().copied()).any(|count| count == 0) {
+        return Err(Error::invalid("counts and the values of --sweep must be at least 1"));
     }
     [json, options.plot.as_deref()].into_iter().flatten().try_for_each(check_can_be_written)?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::truth::progress_bar;
 use super::vectors::Table;
+use crate::cli::bench::Bench;
 use crate::cli::bench::load::{cells, runtime};
-use crate::cli::bench::{Bench, requests};
+use crate::cli::bench::requests::COLLECTION;
+use crate::cli::requests;
 use crate::cli::temporary_server::TemporaryServer;
 use crate::config::limits::INDEXED_ROWS_MIN;
 use crate::gateway::client::Client;
@@ -40,9 +42,17 @@ const WARM_UP_PARAMETER: usize = 100;
 const SETTLED: Duration = Duration::from_secs(2);
 /// It is not waited for longer.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
-/// What the server's indexes know; it takes unknown ones in silence, and a bench must not.
-const PARAMETERS: [&str; 9] =
-    ["M", "efConstruction", "nlist", "sq_type", "refine", "refine_type", "code_bits", "rounds", "seed"];
+/// What an index of the server knows; it takes unknown ones in silence, and a bench must not. `None` of what is no index.
+fn parameters_of(index: &str) -> Option<&'static [&'static str]> {
+    Some(match index {
+        "AUTOINDEX" | "FLAT" => &[],
+        "RABITQ_GRAPH" => &["M", "efConstruction", "code_bits", "rounds", "seed"],
+        "HNSW" => &["M", "efConstruction", "seed"],
+        "HNSW_SQ" => &["M", "efConstruction", "sq_type", "refine", "refine_type", "seed"],
+        "IVF_FLAT" | "IVF_SQ8" => &["nlist", "seed"],
+        _ => return None,
+    })
+}
 
 /// `NAME[,parameter=value...]` of the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +72,9 @@ impl std::str::FromStr for IndexName {
         let pair = |part: &str| part.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         let parameters: Option<Vec<_>> = parts.map(pair).collect();
         let parameters = parameters.ok_or("expected NAME,parameter=value,...")?;
-        match parameters.iter().find(|(parameter, _)| !PARAMETERS.contains(&parameter.as_str())) {
+        // What is no index is refused with the server's words when it is asked for.
+        let Some(known) = parameters_of(&name) else { return Ok(IndexName { name, parameters }) };
+        match parameters.iter().find(|(parameter, _)| !known.contains(&parameter.as_str())) {
             Some((unknown, _)) => Err(format!("{name} has no parameter {unknown}")),
             None => Ok(IndexName { name, parameters }),
         }
@@ -163,7 +175,7 @@ impl Subject {
         let reader = Reader::attach(&server.data_dir)?;
         let data_dir = server.data_dir.clone();
         let mut subject = Subject { server: Some(server), data_dir, reader, search_parameter, built: Built::default() };
-        let collection = Collection { name: requests::COLLECTION, metric, index };
+        let collection = Collection { name: COLLECTION, metric, index };
         subject.built.load_seconds = subject.insert(collection.name, base)?;
         let (create, mut client) = (Instant::now(), subject.client()?);
         let builds = subject.create_index(&collection)?;
@@ -182,7 +194,7 @@ impl Subject {
     pub fn attach(data_dir: &Path, index: &IndexName, metric: Metric, dim: usize) -> Result<Subject> {
         let search_parameter = index.search_parameter(metric, dim)?;
         let reader = Reader::attach(data_dir)?;
-        let row_count = reader.count(DATABASE, requests::COLLECTION, "")?;
+        let row_count = reader.count(DATABASE, COLLECTION, "")?;
         let (data_dir, built) = (data_dir.to_owned(), Built::default());
         let subject = Subject { server: None, data_dir, reader, search_parameter, built };
         subject.warm_up(usize::try_from(row_count).unwrap_or(usize::MAX))?;
@@ -206,7 +218,7 @@ impl Subject {
 
     /// The rows nearest to one query.
     pub fn search(&self, request: &SearchRequest) -> Result<Vec<i64>> {
-        let hits = self.reader.search(DATABASE, requests::COLLECTION, request)?;
+        let hits = self.reader.search(DATABASE, COLLECTION, request)?;
         match hits.into_iter().next().map(|hits| hits.keys) {
             Some(Keys::Int(keys)) => Ok(keys),
             _ => Err(Error::internal("a search has no integer keys")),
@@ -233,11 +245,12 @@ impl Subject {
         let bar = progress_bar("inserting", base.rows());
         let Caller { runtime, client } = &mut caller;
         runtime.block_on(async {
-            requests::create_collection(client, name, base.dim, &[BUCKET]).await?;
+            requests::create_collection(client, name, base.dim, vec![requests::integer_field(BUCKET)]).await?;
             for (block, vectors) in base.values.chunks(rows * base.dim).enumerate() {
                 let first = block * rows;
                 let buckets = (first..first + vectors.len() / base.dim).map(bucket).collect();
-                let body = requests::insert_into(name, first as i64, vectors.to_vec(), base.dim, &[(BUCKET, buckets)]);
+                let others = vec![requests::integers(BUCKET, buckets)];
+                let body = requests::insert(name, first as i64, vectors.to_vec(), base.dim, others);
                 requests::check_inserted(&requests::send(client, "Insert", body).await?)?;
                 bar.inc((vectors.len() / base.dim) as u64);
             }
@@ -352,7 +365,7 @@ impl Subject {
             output_fields: vec!["vector".to_owned()],
             ..QueryRequest::default()
         };
-        let rows = self.reader.query(DATABASE, requests::COLLECTION, &request)?;
+        let rows = self.reader.query(DATABASE, COLLECTION, &request)?;
         let Some(ColumnData::FloatVector(values)) = rows.columns.into_iter().next().map(|column| column.data) else {
             return Err(Error::internal("a query has no vectors"));
         };

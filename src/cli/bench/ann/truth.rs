@@ -64,8 +64,8 @@ pub(super) fn compute(
 }
 
 /// The first `k` of each row of a file.
-pub(super) fn read(path: &Path, rows: usize, query_count: usize, k: usize) -> Result<Table<u32>> {
-    let table = load_rows(path)?;
+pub(super) fn read(path: &Path, metric: Metric, rows: usize, query_count: usize, k: usize) -> Result<Table<u32>> {
+    let table = load_rows(path, metric)?;
     let fits = table.rows() >= query_count && table.dim >= k && table.values.iter().all(|row| (*row as usize) < rows);
     if !fits {
         let found = format!("it has {} x {}", table.rows(), table.dim);
@@ -99,9 +99,10 @@ mod tests {
     fn a_truth_of_other_data_is_refused() {
         let mut file = tempfile::Builder::new().suffix(".ivecs").tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[2, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0]).unwrap();
-        assert_eq!(read(file.path(), 7, 1, 1).unwrap().values, [5]);
-        assert!(read(file.path(), 6, 1, 1).is_err());
-        assert!(read(file.path(), 7, 2, 1).is_err());
-        assert!(read(file.path(), 7, 1, 3).is_err());
+        let read = |rows, query_count, k| read(file.path(), Metric::L2, rows, query_count, k);
+        assert_eq!(read(7, 1, 1).unwrap().values, [5]);
+        assert!(read(6, 1, 1).is_err());
+        assert!(read(7, 2, 1).is_err());
+        assert!(read(7, 1, 3).is_err());
     }
 }

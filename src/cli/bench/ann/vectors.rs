@@ -6,7 +6,7 @@ use std::process::Command;
 
 use half::f16;
 
-use crate::types::{Error, Result};
+use crate::types::{Error, Metric, Result};
 
 /// The first bytes of a packed file.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -48,9 +48,9 @@ pub(super) enum Part {
     Truth,
 }
 
-/// Vectors of a file, as `f32`.
-pub(super) fn load(path: &Path, part: Part) -> Result<Table<f32>> {
-    let table = read(path, part, |elements| Ok(elements.floats()))?;
+/// Vectors of a file, as `f32`, to be compared by a metric.
+pub(super) fn load(path: &Path, part: Part, metric: Metric) -> Result<Table<f32>> {
+    let table = read(path, part, metric, |elements| Ok(elements.floats()))?;
     match table.values.iter().position(|value| !value.is_finite()) {
         Some(place) => Err(Error::invalid(format!(
             "cannot use the vectors of {}: row {} has a value that is no finite number",
@@ -61,9 +61,9 @@ pub(super) fn load(path: &Path, part: Part) -> Result<Table<f32>> {
     }
 }
 
-/// Row numbers of a file: the nearest rows of each query.
-pub(super) fn load_rows(path: &Path) -> Result<Table<u32>> {
-    read(path, Part::Truth, |elements| elements.rows())
+/// Row numbers of a file: the nearest rows of each query by a metric.
+pub(super) fn load_rows(path: &Path, metric: Metric) -> Result<Table<u32>> {
+    read(path, Part::Truth, metric, |elements| elements.rows())
 }
 
 /// Writes rows as .fvecs or .ivecs.
@@ -76,14 +76,14 @@ pub(super) fn store<T: bytemuck::NoUninit>(path: &Path, table: &Table<T>) -> Res
     std::fs::write(path, bytes).map_err(|error| Error::io(format_args!("write {}", path.display()), &error))
 }
 
-fn read<T: Copy>(path: &Path, part: Part, convert: Convert<T>) -> Result<Table<T>> {
+fn read<T: Copy>(path: &Path, part: Part, metric: Metric, convert: Convert<T>) -> Result<Table<T>> {
     let bytes = contents(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let name = name.trim_end_matches(".gz");
     let parsed = if bytes.starts_with(NPY_MAGIC) {
         npy(&bytes, convert)
     } else if bytes.starts_with(HDF5_MAGIC) {
-        hdf5(bytes, part, convert)
+        hdf5(bytes, part, metric, convert)
     } else if let Some(element) = vecs_element(name) {
         vecs(&bytes, element, convert)
     } else {
@@ -161,7 +161,8 @@ impl Elements<'_> {
     fn rows(self) -> std::result::Result<Vec<u32>, String> {
         match self.element {
             Element::F16 | Element::F32 | Element::F64 => Err("numbers of rows are integers, not floats".to_owned()),
-            Element::I8 | Element::I32 | Element::I64 | Element::U8 => {
+            Element::I8 => Ok(self.each(|bytes| u32::try_from(bytes[0] as i8).unwrap_or(u32::MAX))),
+            Element::I32 | Element::I64 | Element::U8 => {
                 Ok(self.each(|bytes| u32::try_from(long(bytes)).unwrap_or(u32::MAX)))
             }
         }
@@ -188,7 +189,12 @@ fn npy<T: Copy>(bytes: &[u8], convert: Convert<T>) -> std::result::Result<Table<
         Some("|i1") => Element::I8,
         Some("<i4" | "<u4") => Element::I32,
         Some("<i8" | "<u8") => Element::I64,
-        other => return Err(format!("its elements are {}", other.unwrap_or("not named"))),
+        other => {
+            let found = other.unwrap_or("not named");
+            return Err(format!(
+                "its elements are {found}, not little-endian f2, f4, f8, u1, i1 or integers of 4 or 8 bytes"
+            ));
+        }
     };
     let shape = field(header, "'shape': (", ")").ok_or("its header names no shape")?;
     let lengths: Vec<usize> = shape.split(',').filter_map(|length| length.trim().parse().ok()).collect();
@@ -203,7 +209,7 @@ fn npy<T: Copy>(bytes: &[u8], convert: Convert<T>) -> std::result::Result<Table<
 }
 
 #[cfg(feature = "hdf5")]
-fn hdf5<T>(bytes: Vec<u8>, part: Part, convert: Convert<T>) -> std::result::Result<Table<T>, String> {
+fn hdf5<T>(bytes: Vec<u8>, part: Part, metric: Metric, convert: Convert<T>) -> std::result::Result<Table<T>, String> {
     let failed = |error: hdf5_pure::Error| error.to_string();
     let name = match part {
         Part::Base => "train",
@@ -211,25 +217,49 @@ fn hdf5<T>(bytes: Vec<u8>, part: Part, convert: Convert<T>) -> std::result::Resu
         Part::Truth => "neighbors",
     };
     let file = hdf5_pure::File::from_bytes(bytes).map_err(failed)?;
+    if let Some(distance) = file.root().attrs().map_err(failed)?.get("distance").and_then(|value| value.as_str()) {
+        check_distance(distance, metric)?;
+    }
     let dataset = file.dataset(name).map_err(failed)?;
     let shape = dataset.shape().map_err(failed)?;
     let [_, dim] = shape[..] else { return Err(format!("the shape of {name} is {shape:?}, not [rows, dim]")) };
     let dim = usize::try_from(dim).map_err(|_| format!("{name} has {dim} columns"))?;
-    let values = match part {
-        Part::Truth => {
-            let rows: Vec<i32> = dataset.read().map_err(failed)?;
-            convert(Elements { bytes: bytemuck::cast_slice(&rows), element: Element::I32 })?
+    use hdf5_pure::{Datatype, DatatypeByteOrder::LittleEndian};
+    let values = match dataset.datatype().map_err(failed)? {
+        Datatype::FloatingPoint { size: 2, byte_order: LittleEndian, layout } if layout.exponent_size == 5 => {
+            convert(Elements { bytes: &dataset.read_raw().map_err(failed)?, element: Element::F16 })?
         }
-        Part::Base | Part::Queries => {
+        Datatype::FloatingPoint { size: 4 | 8, .. } => {
             let values: Vec<f32> = dataset.read().map_err(failed)?;
             convert(Elements { bytes: bytemuck::cast_slice(&values), element: Element::F32 })?
         }
+        Datatype::FixedPoint { .. } => {
+            let values: Vec<i64> = dataset.read().map_err(failed)?;
+            convert(Elements { bytes: bytemuck::cast_slice(&values), element: Element::I64 })?
+        }
+        _ => return Err(format!("{name} holds neither integers nor floats of 2 (IEEE), 4 or 8 bytes")),
     };
     Ok(Table { dim, values })
 }
 
+/// What ann-benchmarks calls the distance that the true neighbours were found by.
+#[cfg(feature = "hdf5")]
+fn check_distance(distance: &str, metric: Metric) -> std::result::Result<(), String> {
+    let named = match distance.to_ascii_lowercase().as_str() {
+        "euclidean" | "l2" => Metric::L2,
+        "angular" | "cosine" => Metric::Cosine,
+        "ip" | "dot" | "inner_product" => Metric::Ip,
+        _ => return Err(format!("its vectors are compared by {distance}, which is not measured here")),
+    };
+    let name = named.name().to_ascii_lowercase();
+    match named == metric {
+        true => Ok(()),
+        false => Err(format!("its vectors are compared by {distance}: pass --metric {name}")),
+    }
+}
+
 #[cfg(not(feature = "hdf5"))]
-fn hdf5<T>(_: Vec<u8>, _: Part, _: Convert<T>) -> std::result::Result<Table<T>, String> {
+fn hdf5<T>(_: Vec<u8>, _: Part, _: Metric, _: Convert<T>) -> std::result::Result<Table<T>, String> {
     Err("HDF5 is read by a build with the feature hdf5: cargo build --release --bins --features hdf5".to_owned())
 }
 
@@ -283,6 +313,8 @@ mod tests {
 
     use super::*;
 
+    const L2: Metric = Metric::L2;
+
     fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
@@ -303,34 +335,37 @@ mod tests {
     fn arrays_of_numpy_are_read_in_either_order_and_precision() {
         let body: Vec<u8> = (0..6).flat_map(|value| (value as f32).to_le_bytes()).collect();
         let (_dir, path) = file("a.npy", &npy_file("<f4", "False", "2, 3", &body));
-        let table = load(&path, Part::Base).unwrap();
+        let table = load(&path, Part::Base, L2).unwrap();
         assert_eq!((table.dim, table.rows(), table.row(1)), (3, 2, &[3.0, 4.0, 5.0][..]));
         let (_dir, path) = file("a.npy", &npy_file("<f4", "True", "3, 2", &body));
-        assert_eq!(load(&path, Part::Base).unwrap().values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(load(&path, Part::Base, L2).unwrap().values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         let body: Vec<u8> = [1.5, -2.0].into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
         let (_dir, path) = file("a.npy", &npy_file("<f2", "False", "1, 2", &body));
-        assert_eq!(load(&path, Part::Base).unwrap().values, [1.5, -2.0]);
+        assert_eq!(load(&path, Part::Base, L2).unwrap().values, [1.5, -2.0]);
         let (_dir, path) =
             file("a.npy", &npy_file("<i8", "False", "1, 2", &[7, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]));
-        assert_eq!(load_rows(&path).unwrap().values, [7, 257]);
+        assert_eq!(load_rows(&path, L2).unwrap().values, [7, 257]);
     }
 
     #[test]
     fn rows_with_their_length_in_front_are_read() {
         let (_dir, path) = file("a.bvecs", &[2, 0, 0, 0, 8, 9, 2, 0, 0, 0, 1, 255]);
-        assert_eq!(load(&path, Part::Base).unwrap(), Table { dim: 2, values: vec![8.0, 9.0, 1.0, 255.0] });
+        assert_eq!(load(&path, Part::Base, L2).unwrap(), Table { dim: 2, values: vec![8.0, 9.0, 1.0, 255.0] });
         let (_dir, path) = file("a.ivecs", &[1, 0, 0, 0, 5, 1, 0, 0]);
-        assert_eq!(load_rows(&path).unwrap().values, [261]);
+        assert_eq!(load_rows(&path, L2).unwrap().values, [261]);
+        // What is no number of a row is none of any table.
+        let (_dir, path) = file("a.npy", &npy_file("|i1", "False", "1, 2", &[7, 255]));
+        assert_eq!(load_rows(&path, L2).unwrap().values, [7, u32::MAX]);
     }
 
     #[test]
     fn images_are_read_through_gzip() {
         let plain = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4];
         let (_dir, path) = file("plain", &plain);
-        assert_eq!(load(&path, Part::Base).unwrap(), Table { dim: 4, values: vec![1.0, 2.0, 3.0, 4.0] });
+        assert_eq!(load(&path, Part::Base, L2).unwrap(), Table { dim: 4, values: vec![1.0, 2.0, 3.0, 4.0] });
         let packed = Command::new("gzip").arg("-c").arg(&path).output().unwrap().stdout;
         let (_dir, path) = file("a.gz", &packed);
-        assert_eq!(load(&path, Part::Base).unwrap().rows(), 1);
+        assert_eq!(load(&path, Part::Base, L2).unwrap().rows(), 1);
     }
 
     #[test]
@@ -340,17 +375,17 @@ mod tests {
             [("a.npy", &npy[..]), ("a.fvecs", &[2, 0, 0, 0, 1]), ("a", b"rows"), ("a", &[0, 0, 8, 1, 9])]
         {
             let (_dir, path) = file(name, bytes);
-            assert!(load(&path, Part::Base).is_err(), "{name}");
+            assert!(load(&path, Part::Base, L2).is_err(), "{name}");
         }
         let (_dir, path) = file("a.npy", &npy_file(">f4", "False", "1, 1", &[0; 4]));
-        assert!(load(&path, Part::Base).unwrap_err().to_string().contains(">f4"));
+        assert!(load(&path, Part::Base, L2).unwrap_err().to_string().contains(">f4"));
         let not_a_number: Vec<u8> = [1.0, f32::NAN].into_iter().flat_map(f32::to_le_bytes).collect();
         let (_dir, path) = file("a.npy", &npy_file("<f4", "False", "2, 1", &not_a_number));
-        assert!(load(&path, Part::Base).unwrap_err().to_string().contains("row 1"));
-        assert!(load_rows(&path).unwrap_err().to_string().contains("integers"));
+        assert!(load(&path, Part::Base, L2).unwrap_err().to_string().contains("row 1"));
+        assert!(load_rows(&path, L2).unwrap_err().to_string().contains("integers"));
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(GZIP_MAGIC).unwrap();
-        assert!(load(file.path(), Part::Base).is_err());
+        assert!(load(file.path(), Part::Base, L2).is_err());
     }
 
     #[cfg(feature = "hdf5")]
@@ -360,15 +395,60 @@ mod tests {
         builder.create_dataset("train").with_f32_data(&[1.0, 2.0, 3.0, 4.0]).with_shape(&[2, 2]);
         builder.create_dataset("neighbors").with_i32_data(&[1, 0]).with_shape(&[1, 2]);
         let (_dir, path) = file("a.hdf5", &builder.finish().unwrap());
-        assert_eq!(load(&path, Part::Base).unwrap(), Table { dim: 2, values: vec![1.0, 2.0, 3.0, 4.0] });
-        assert_eq!(load_rows(&path).unwrap(), Table { dim: 2, values: vec![1, 0] });
-        assert!(load(&path, Part::Queries).is_err());
+        assert_eq!(load(&path, Part::Base, L2).unwrap(), Table { dim: 2, values: vec![1.0, 2.0, 3.0, 4.0] });
+        assert_eq!(load_rows(&path, L2).unwrap(), Table { dim: 2, values: vec![1, 0] });
+        assert!(load(&path, Part::Queries, L2).is_err());
+    }
+
+    #[cfg(feature = "hdf5")]
+    #[test]
+    fn halves_of_hdf5_are_read_and_texts_are_refused() {
+        let mut builder = hdf5_pure::FileBuilder::new();
+        let layout = hdf5_pure::FloatingPointLayout {
+            bit_offset: 0,
+            bit_precision: 16,
+            exponent_location: 10,
+            exponent_size: 5,
+            mantissa_location: 0,
+            mantissa_size: 10,
+            exponent_bias: 15,
+        };
+        let byte_order = hdf5_pure::DatatypeByteOrder::LittleEndian;
+        let half = hdf5_pure::Datatype::FloatingPoint { size: 2, byte_order, layout };
+        let bytes: Vec<u8> = [1.5, -2.0].into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
+        builder.create_dataset("train").with_raw_data(half, bytes, 2).with_shape(&[1, 2]);
+        let text = hdf5_pure::Datatype::Opaque { size: 1, tag: Vec::new() };
+        builder.create_dataset("test").with_raw_data(text, vec![1, 2], 2).with_shape(&[1, 2]);
+        let (_dir, path) = file("a.hdf5", &builder.finish().unwrap());
+        assert_eq!(load(&path, Part::Base, L2).unwrap(), Table { dim: 2, values: vec![1.5, -2.0] });
+        assert!(load(&path, Part::Queries, L2).unwrap_err().to_string().contains("test holds neither"));
+    }
+
+    #[cfg(feature = "hdf5")]
+    #[test]
+    fn a_metric_that_contradicts_the_file_is_refused_and_the_right_one_is_named() {
+        for (distance, metric) in [("euclidean", "l2"), ("angular", "cosine"), ("ip", "ip")] {
+            let mut builder = hdf5_pure::FileBuilder::new();
+            builder.create_dataset("train").with_f32_data(&[1.0, 2.0]).with_shape(&[1, 2]);
+            builder.set_attr("distance", hdf5_pure::AttrValue::String(distance.to_owned()));
+            let (_dir, path) = file("a.hdf5", &builder.finish().unwrap());
+            for given in [Metric::L2, Metric::Cosine, Metric::Ip] {
+                match load(&path, Part::Base, given) {
+                    Ok(_) => assert_eq!(given.name().to_ascii_lowercase(), metric),
+                    Err(error) => {
+                        assert_ne!(given.name().to_ascii_lowercase(), metric);
+                        assert!(error.to_string().contains(&format!("{distance}: pass --metric {metric}")), "{error}");
+                    }
+                }
+            }
+        }
+        assert!(check_distance("hamming", Metric::L2).is_err());
     }
 
     #[cfg(not(feature = "hdf5"))]
     #[test]
     fn hdf5_is_refused_with_what_to_do() {
         let (_dir, path) = file("a.hdf5", HDF5_MAGIC);
-        assert!(load(&path, Part::Queries).unwrap_err().to_string().contains("--features hdf5"));
+        assert!(load(&path, Part::Queries, L2).unwrap_err().to_string().contains("--features hdf5"));
     }
 }
