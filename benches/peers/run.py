@@ -3,12 +3,16 @@
 
     cargo build --release --bins
     benches/peers/run.py --base train.npy --queries test.npy --metric l2 --json out.json --plot out.svg
+    benches/peers/run.py --kind hnsw --base train.npy --queries test.npy --metric l2
+    benches/peers/run.py --kind ivf --nlist 1024 --base train.npy --queries test.npy --metric l2
 
 Makes a virtual environment (--venv), installs the libraries there, builds every index over the same vectors and lets them take
 turns: every setting of every index gets the same queries, which it has not seen, one by one, on one thread. ShoalDB is
 `shoal-bench ann`: a server, and an attached reader that measures itself. The libraries are called from Python, and what such a
 call costs them at the least (a search of 64 rows) is a column of the table; with --batch they get all queries of a setting in
 one call (pyvsag has none), which spares them that, and ShoalDB still gets one after the other.
+--kind picks who is compared: graph, ShoalDB's own graph with every library's best; hnsw and ivf, the indexes of these names at equal
+parameters (M 16, efConstruction 200; --nlist lists), as the vectors are and as 8-bit codes.
 --only names some of them; a run that is broken off leaves the rounds that were done in the file of --json.
 """
 
@@ -40,14 +44,21 @@ def arguments():
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3, help="how often all of them take a turn")
     parser.add_argument("--build-threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", help="names, separated by commas: shoaldb, " + ", ".join(sorted(PEERS)))
+    parser.add_argument("--kind", choices=sorted(KINDS), default="graph", help="who is compared")
+    parser.add_argument("--nlist", type=int, default=256, help="lists of the indexes of --kind ivf")
+    names = "; ".join(f"of {kind} " + ", ".join(subjects) for kind, subjects in KINDS.items())
+    parser.add_argument("--only", help="names, separated by commas: " + names)
     parser.add_argument("--batch", action="store_true", help="give the libraries all queries of a setting in one call")
-    parser.add_argument("--index", default="RABITQ_GRAPH", help="ShoalDB's index: NAME,parameter=value,...")
+    parser.add_argument("--index", help="another index for the first ShoalDB of the kind: NAME,parameter=value,...")
     parser.add_argument("--bench", default=str(ROOT / "target/release/shoal-bench"))
     parser.add_argument("--venv", default=str(ROOT / "target/peers"))
     parser.add_argument("--json")
     parser.add_argument("--plot")
-    return parser.parse_args()
+    options = parser.parse_args()
+    unknown = set((options.only or "").split(",")) - {"", *KINDS[options.kind]}
+    if unknown:
+        parser.error(f"--kind {options.kind} has no {', '.join(sorted(unknown))}")
+    return options
 
 
 def load(path):
@@ -93,11 +104,10 @@ class Peer:
     """A library: `prepare` makes an array what it takes, `build` an index of it, `searcher` a function of one query."""
 
     metrics = ("l2", "ip", "cosine")
-    settings = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
     takes_batches = True
 
-    def __init__(self, metric, k, threads):
-        self.metric, self.k, self.threads = metric, k, threads
+    def __init__(self, options, k):
+        self.metric, self.k, self.threads, self.nlist = options.metric, k, options.build_threads, options.nlist
 
     def prepare(self, vectors):
         return normalised(vectors) if self.metric == "cosine" else vectors
@@ -159,24 +169,71 @@ class Hnswlib(Peer):
 
 
 class Faiss(Peer):
+    """HNSW32, which is its best; the classes below are what others are compared with at equal parameters."""
+
     def index_bytes(self):
         import faiss
 
         return faiss.serialize_index(self.index).nbytes
+
+    def make(self, faiss, dim, metric):
+        index = faiss.IndexHNSWFlat(dim, 32, metric)
+        index.hnsw.efConstruction = 200
+        return index
 
     def build(self, vectors):
         import faiss
 
         faiss.omp_set_num_threads(self.threads)
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        self.index = faiss.IndexHNSWFlat(vectors.shape[1], 32, metric)
-        self.index.hnsw.efConstruction = 200
+        self.index = self.make(faiss, vectors.shape[1], metric)
+        if not self.index.is_trained:
+            self.index.train(vectors)
         self.index.add(vectors)
         faiss.omp_set_num_threads(1)
 
     def searcher(self, setting):
         self.index.hnsw.efSearch = setting
         return lambda query: self.index.search(query, self.k)[1]
+
+
+class FaissHnsw(Faiss):
+    def make(self, faiss, dim, metric):
+        index = faiss.IndexHNSWFlat(dim, 16, metric)
+        index.hnsw.efConstruction = 200
+        return index
+
+
+class FaissHnswSq(Faiss):
+    def make(self, faiss, dim, metric):
+        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, 16, metric)
+        index.hnsw.efConstruction = 200
+        return index
+
+
+class FaissIvf(Faiss):
+    """With as many training rows per list and passes as ShoalDB has."""
+
+    def make(self, faiss, dim, metric):
+        # Of few rows there can be only few lists: the index of 64 rows says what a call costs.
+        self.quantizer = (faiss.IndexFlatL2 if metric == faiss.METRIC_L2 else faiss.IndexFlatIP)(dim)
+        return self.lists(faiss, dim, metric)
+
+    def lists(self, faiss, dim, metric):
+        return faiss.IndexIVFFlat(self.quantizer, dim, self.nlist, metric)
+
+    def build(self, vectors):
+        self.nlist = min(self.nlist, len(vectors))
+        super().build(vectors)
+
+    def searcher(self, setting):
+        self.index.nprobe = setting
+        return lambda query: self.index.search(query, self.k)[1]
+
+
+class FaissIvfSq(FaissIvf):
+    def lists(self, faiss, dim, metric):
+        return faiss.IndexIVFScalarQuantizer(self.quantizer, dim, self.nlist, faiss.ScalarQuantizer.QT_8bit, metric)
 
 
 class Usearch(Peer):
@@ -253,14 +310,44 @@ class Vsag(Peer):
         return lambda query: self.index.knn_search(vector=query[0], k=self.k, parameters=parameters)[0]
 
 
-PEERS = {
-    "rabitqlib": Rabitqlib,
-    "hnswlib": Hnswlib,
-    "faiss": Faiss,
-    "usearch": Usearch,
-    "scalable-vs": ScalableVs,
-    "pyvsag": Vsag,
+POOLS = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
+PROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+HNSW = "M=16,efConstruction=200"
+# Settings of the search parameter, and by name a library, or an index of ShoalDB.
+KINDS = {
+    "graph": {
+        "shoaldb": "RABITQ_GRAPH",
+        "rabitqlib": Rabitqlib,
+        "hnswlib": Hnswlib,
+        "faiss": Faiss,
+        "usearch": Usearch,
+        "scalable-vs": ScalableVs,
+        "pyvsag": Vsag,
+    },
+    "hnsw": {
+        "shoaldb": f"HNSW,{HNSW}",
+        "shoaldb-sq8": f"HNSW_SQ,{HNSW}",
+        "shoaldb-sq8-bare": f"HNSW_SQ,{HNSW},refine=false",
+        "shoaldb-sq6": f"HNSW_SQ,{HNSW},sq_type=SQ6",
+        "shoaldb-sq4u": f"HNSW_SQ,{HNSW},sq_type=SQ4U",
+        "shoaldb-fp16": f"HNSW_SQ,{HNSW},sq_type=FP16",
+        "shoaldb-bf16": f"HNSW_SQ,{HNSW},sq_type=BF16",
+        "hnswlib": Hnswlib,
+        "faiss": FaissHnsw,
+        "usearch": Usearch,
+        "faiss-sq8": FaissHnswSq,
+    },
+    "ivf": {
+        "shoaldb": "IVF_FLAT,nlist={nlist}",
+        "shoaldb-sq8": "IVF_SQ8,nlist={nlist}",
+        "faiss": FaissIvf,
+        "faiss-sq8": FaissIvfSq,
+    },
 }
+
+
+def settings_of(options):
+    return PROBES if options.kind == "ivf" else [pool for pool in POOLS if pool >= options.k]
 
 
 class Library:
@@ -269,10 +356,10 @@ class Library:
     def __init__(self, name, options, base, queries, truth):
         import numpy as np
 
-        self.name, self.truth, self.k = name, truth, options.k
-        self.is_batched = options.batch and PEERS[name].takes_batches
-        self.peer = PEERS[name](options.metric, options.k, options.build_threads)
-        self.settings = [setting for setting in self.peer.settings if setting >= options.k]
+        self.name, self.truth, self.k, self.kind = name, truth, options.k, KINDS[options.kind][name]
+        self.is_batched = options.batch and self.kind.takes_batches
+        self.peer = self.kind(options, options.k)
+        self.settings = settings_of(options)
         if options.metric not in self.peer.metrics:
             raise ValueError(f"has no {options.metric}")
         self.queries = np.ascontiguousarray(self.peer.prepare(queries))
@@ -290,7 +377,7 @@ class Library:
 
     def call_cost(self, options, few):
         """Microseconds of a search of 64 rows for one."""
-        small = PEERS[self.name](options.metric, 1, 1)
+        small = self.kind(options, 1)
         small.build(few)
         search = small.searcher(1)
         times = []
@@ -319,24 +406,22 @@ class Library:
 class ShoalDb:
     """`shoal-bench ann`, asked line by line."""
 
-    name, call_us = "shoaldb", 0.0
-    settings = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
+    call_us = 0.0
 
-    def __init__(self, options, base, queries, truth, directory):
-        import numpy as np
-
-        files = {"base": base, "queries": queries, "truth": truth.astype(np.int32)}
-        for name, array in files.items():
-            np.save(Path(directory) / f"{name}.npy", array)
+    def __init__(self, name, options, queries, directory):
+        self.name = name
+        index = KINDS[options.kind][name].format(nlist=options.nlist)
+        if options.index and name == "shoaldb":
+            index = options.index
         command = [options.bench, "ann", "--interactive", "--metric", options.metric, "--k", str(options.k)]
-        command += ["--index", options.index, "--build-threads", str(options.build_threads)]
+        command += ["--index", index, "--build-threads", str(options.build_threads)]
         command += ["--query-count", str(len(queries))]
-        for name in files:
-            command += [f"--{name}", str(Path(directory) / f"{name}.npy")]
+        for part in ("base", "queries", "truth"):
+            command += [f"--{part}", str(Path(directory) / f"{part}.npy")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         built = self.answer()
         self.build_seconds, self.bytes_per_vector = built["build_seconds"], built["index_bytes_per_vector"]
-        self.settings = [setting for setting in self.settings if setting >= options.k]
+        self.settings = settings_of(options)
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -390,6 +475,12 @@ def take_turns(subjects, options, query_count, store):
     return rounds
 
 
+def ours_for(name, rates):
+    """The rates of ShoalDB that a library is compared with: those of an index with as many bits."""
+    ours = "shoaldb-sq8" if name.endswith("-sq8") else "shoaldb"
+    return rates.get(ours, {}) if not name.startswith("shoaldb") else rates.get("shoaldb", {})
+
+
 def rates_of(rounds):
     """Queries per second of each at the compared recalls: the median of the rounds."""
     return {
@@ -400,14 +491,13 @@ def rates_of(rounds):
 
 def table(subjects, rounds):
     rates = rates_of(rounds)
-    ours = rates.get(ShoalDb.name, {})
     head = "".join(f" | QPS at {recall:.2f} | ShoalDB / it" for recall in RECALLS)
     print(f"| index{head} | recall reached | build s | bytes per vector | least us per call |")
     print("|---" * (1 + 2 * len(RECALLS) + 4) + "|")
     for subject in subjects:
         cells = ""
         for recall in RECALLS:
-            rate, our = rates[subject.name][recall], ours.get(recall)
+            rate, our = rates[subject.name][recall], ours_for(subject.name, rates).get(recall)
             cells += f" | {f'{rate:,.0f}' if rate else 'not reached'} | {f'{our / rate:.2f}' if rate and our else '-'}"
         reached = median([max(point[0] for point in points) for points in rounds[subject.name]])
         size = f"{subject.bytes_per_vector:,.0f}" if subject.bytes_per_vector else "-"
@@ -467,15 +557,16 @@ def main():
     base = np.ascontiguousarray(base[: options.rows])
     queries = np.ascontiguousarray(queries)
     truth = exact(base, queries, options.metric, options.k)
-    names = options.only.split(",") if options.only else [ShoalDb.name, *PEERS]
-    subjects, shoal = [], None
+    names = options.only.split(",") if options.only else KINDS[options.kind]
+    subjects = []
     with tempfile.TemporaryDirectory() as directory:
+        for part, array in (("base", base), ("queries", queries), ("truth", truth.astype(np.int32))):
+            np.save(Path(directory) / f"{part}.npy", array)
         for name in names:
             print(f"building {name}", file=sys.stderr)
             try:
-                if name == ShoalDb.name:
-                    shoal = ShoalDb(options, base, queries, truth, directory)
-                    subjects.append(shoal)
+                if isinstance(KINDS[options.kind][name], str):
+                    subjects.append(ShoalDb(name, options, queries, directory))
                 else:
                     subjects.append(Library(name, options, base, queries, truth))
             except Exception as error:
@@ -489,10 +580,11 @@ def main():
                 Path(options.json).write_text(json.dumps(stored, indent=1))
 
         rounds = take_turns(subjects, options, len(queries), store)
-        if shoal:
-            shoal.close()
+        for subject in subjects:
+            if isinstance(subject, ShoalDb):
+                subject.close()
     calls = "libraries get all queries of a setting at once" if options.batch else "query by query"
-    print(f"\n{title}; {options.rounds} rounds, {len(queries)} queries, {calls}\n")
+    print(f"\n{options.kind}: {title}; {options.rounds} rounds, {len(queries)} queries, {calls}\n")
     table(subjects, rounds)
     if options.plot:
         plot(options.plot, title, rounds)

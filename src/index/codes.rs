@@ -209,28 +209,43 @@ impl CodedQuery {
         round_to_words(&self.placed, inverse, &mut self.words);
     }
 
-    /// The squared distance in the space of the codes; not a number for a record of another length.
-    #[inline]
-    pub fn distance(&self, kernels: CodeKernels, record: &[u8]) -> f32 {
-        let Some((scalars, codes)) = Scalars::split(record).filter(|(_, codes)| codes.len() == self.words.len()) else {
-            return f32::NAN;
-        };
-        self.distance_of(kernels, scalars, codes)
-    }
-
-    /// As [`CodedQuery::distance`], from a record with fewer bits. `codes` is memory to unpack it in.
+    /// The squared distance in the space of the codes, from a record with fewer than 8 bits per element; not a number for one
+    /// of another length. `codes` is memory to unpack it in.
     #[inline]
     pub fn packed_distance(&self, kernels: CodeKernels, bits: CodeBits, record: &[u8], codes: &mut Vec<u8>) -> f32 {
         let fits = |(_, packed): &(Scalars, &[u8])| packed.len() == bits.bytes(self.words.len());
         let Some((scalars, packed)) = Scalars::split(record).filter(fits) else { return f32::NAN };
         codes.resize(self.words.len(), 0);
         bits.unpack(packed, codes);
-        self.distance_of(kernels, scalars, codes)
+        self.distance_of(scalars, kernels.dot_query(codes, &self.words))
+    }
+
+    /// The squared distances to listed records of 8 bits per element, into `distances.list`: none when one of the list is no
+    /// record.
+    pub fn distances(
+        &self,
+        kernels: CodeKernels,
+        records: &Records<'_>,
+        list: &[u32],
+        distances: &mut RecordDistances,
+    ) {
+        let RecordDistances { products, list: out } = distances;
+        out.clear();
+        products.resize(list.len(), 0);
+        let Some(rows) = ByteRows::new(records.bytes, records.record_bytes, SCALARS_BYTES, self.words.len()) else {
+            return;
+        };
+        if kernels.dots_query(&rows, list, &self.words, products) {
+            out.extend(list.iter().zip(products).map(|(row, product)| {
+                let scalars = records.get(*row as usize).and_then(Scalars::split);
+                scalars.map_or(f32::NAN, |(scalars, _)| self.distance_of(scalars, *product))
+            }));
+        }
     }
 
     #[inline]
-    fn distance_of(&self, kernels: CodeKernels, scalars: Scalars, codes: &[u8]) -> f32 {
-        let product = kernels.dot_query(codes, &self.words) as f32 * (self.word_scale * scalars.scale);
+    fn distance_of(&self, scalars: Scalars, product: i32) -> f32 {
+        let product = product as f32 * (self.word_scale * scalars.scale);
         (self.squared_norm + scalars.squared_norm) - 2.0 * product
     }
 
@@ -277,8 +292,14 @@ impl<'a> Records<'a> {
     /// Asks for the record of a row.
     #[inline]
     pub fn prefetch(&self, kernels: CodeKernels, row: usize) {
+        self.prefetch_head(kernels, row, self.record_bytes);
+    }
+
+    /// Asks for the first bytes of the record of a row.
+    #[inline]
+    pub fn prefetch_head(&self, kernels: CodeKernels, row: usize, most: usize) {
         if let Some(record) = self.get(row) {
-            kernels.prefetch(record);
+            kernels.prefetch(&record[..record.len().min(most)]);
         }
     }
 

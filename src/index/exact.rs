@@ -99,11 +99,22 @@ impl<'a> ExactQuery<'a> {
         offered
     }
 
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.rows.row_bytes()
+    }
+
     /// Asks for the cache lines of a row.
     #[inline]
     pub fn prefetch(&self, row: u32) {
+        self.prefetch_head(row, usize::MAX);
+    }
+
+    /// Asks for the first bytes of a row.
+    #[inline]
+    pub fn prefetch_head(&self, row: u32, most: usize) {
         let first = row as usize * self.rows.row_bytes();
-        if let Some(bytes) = self.rows.bytes.get(first..first + self.rows.row_bytes()) {
+        if let Some(bytes) = self.rows.bytes.get(first..first + self.rows.row_bytes().min(most)) {
             CodeKernels::get().prefetch(bytes);
         }
     }

@@ -53,12 +53,24 @@ impl<'a> ByteRows<'a> {
         self.bytes.get(first..first + self.dim).map(bytemuck::cast_slice)
     }
 
+    /// Elements of a row.
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Whether all of a list are rows.
+    #[inline]
+    pub(super) fn has_all(&self, list: &[u32]) -> bool {
+        // A plain maximum is vectorised; an early exit would not be.
+        list.iter().max().is_none_or(|last| (*last as usize) < self.count)
+    }
+
     /// Where a row starts.
     ///
     /// # Safety
     /// There is such a row.
     #[inline(always)]
-    unsafe fn pointer(&self, row: u32) -> *const u8 {
+    pub(super) unsafe fn pointer(&self, row: u32) -> *const u8 {
         // SAFETY: the caller's duty; `new` made sure that whole strides hold rows.
         unsafe { self.bytes.as_ptr().add(row as usize * self.stride + self.offset) }
     }
@@ -88,8 +100,7 @@ impl ByteKernels {
     /// When `left` is no vector like the rows, or `out` has not one place per entry of the list.
     pub fn dots(self, left: &[i8], rows: &ByteRows<'_>, list: &[u32], out: &mut [i32]) {
         assert!(left.len() == rows.dim && out.len() == list.len());
-        // A plain maximum is vectorised; an early exit would not be.
-        if list.iter().max().is_some_and(|last| *last as usize >= rows.count) {
+        if !rows.has_all(list) {
             return;
         }
         let (fours, rest) = list.as_chunks::<ROWS_AT_ONCE>();

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::Avx512;
+use super::codes_avx512::sums_of_lanes;
 use super::differences::{Coded, Difference, Placement};
 
 /// Proof that this CPU has AVX-512 with VNNI.
@@ -51,30 +52,7 @@ pub(super) unsafe fn products<const R: usize>(left: &[i8], rows: [*const u8; R])
     for sum in &mut sums {
         *sum = _mm512_sub_epi32(*sum, raised);
     }
-    reduce(sums)
-}
-
-/// The sums of the lanes of each, four at a time where there are four.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn reduce<const R: usize>(sums: [__m512i; R]) -> [i32; R] {
-    let mut out = [0; R];
-    for first in (0..R).step_by(4) {
-        let mut four = [_mm512_setzero_si512(); 4];
-        let count = if R - first < 4 { R - first } else { 4 };
-        four[..count].copy_from_slice(&sums[first..first + count]);
-        let pair =
-            |left, right| _mm512_add_epi32(_mm512_unpacklo_epi32(left, right), _mm512_unpackhi_epi32(left, right));
-        let (left, right) = (pair(four[0], four[1]), pair(four[2], four[3]));
-        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(left, right), _mm512_unpackhi_epi64(left, right));
-        let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
-        let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
-        let mut four = [0i32; 4];
-        // SAFETY: four integers are one register.
-        unsafe { _mm_storeu_si128(four.as_mut_ptr().cast(), quarter) };
-        out[first..first + count].copy_from_slice(&four[..count]);
-    }
-    out
+    sums_of_lanes(sums)
 }
 
 /// # Safety

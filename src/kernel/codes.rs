@@ -7,6 +7,7 @@
 
 use std::sync::OnceLock;
 
+use super::bytes::{ByteRows, ROWS_AT_ONCE};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512, codes_avx2, codes_avx512};
 
@@ -99,17 +100,52 @@ impl CodeKernels {
     #[inline]
     pub fn dot_query(self, code: &[u8], query: &[i16]) -> i32 {
         assert!(code.len() == query.len() && code.len().is_multiple_of(CODE_DIM_STEP));
-        match self.level {
-            Level::Scalar => code
-                .iter()
-                .zip(query)
-                .fold(0i32, |sum, (code, query)| sum.wrapping_add(i32::from(*code as i8) * i32::from(*query))),
-            // SAFETY: the token proves the CPU's features; the lengths were checked.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2(_) => unsafe { codes_avx2::dot_query(code, query) },
+        // SAFETY: the lengths were checked.
+        unsafe { self.products([code.as_ptr()], query)[0] }
+    }
+
+    /// The dot products of the 8-bit codes of listed rows with a 16-bit query, several at a time; sums wrap. `false`, and
+    /// nothing written, when one of the list is no row.
+    ///
+    /// # Panics
+    /// When the query is not as long as the rows, its length is no multiple of [`CODE_DIM_STEP`], or `out` has not one place
+    /// per entry of the list.
+    pub fn dots_query(self, rows: &ByteRows<'_>, list: &[u32], query: &[i16], out: &mut [i32]) -> bool {
+        assert!(query.len() == rows.dim() && query.len().is_multiple_of(CODE_DIM_STEP) && out.len() == list.len());
+        if !rows.has_all(list) {
+            return false;
+        }
+        let (fours, rest) = list.as_chunks::<ROWS_AT_ONCE>();
+        let (of_fours, of_rest) = out.as_chunks_mut::<ROWS_AT_ONCE>();
+        for (four, out) in fours.iter().zip(of_fours) {
+            let mut pointers = [std::ptr::null(); ROWS_AT_ONCE];
+            for (pointer, row) in pointers.iter_mut().zip(four) {
+                // SAFETY: all of the list are rows.
+                *pointer = unsafe { rows.pointer(*row) };
+            }
+            // SAFETY: rows are as long as the query, whose length was checked.
+            *out = unsafe { self.products(pointers, query) };
+        }
+        for (row, out) in rest.iter().zip(of_rest) {
             // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => unsafe { codes_avx512::dot_query(code, query) },
+            *out = unsafe { self.products([rows.pointer(*row)], query)[0] };
+        }
+        true
+    }
+
+    /// # Safety
+    /// Every row is valid for as many bytes as the query has elements, a multiple of [`CODE_DIM_STEP`].
+    #[inline(always)]
+    unsafe fn products<const R: usize>(self, rows: [*const u8; R], query: &[i16]) -> [i32; R] {
+        // SAFETY: the tokens prove the CPU's features; the rest is the caller's duty.
+        unsafe {
+            match self.level {
+                Level::Scalar => rows.map(|row| scalar(std::slice::from_raw_parts(row, query.len()), query)),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2(_) => codes_avx2::products(rows, query),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512(_) => codes_avx512::products(rows, query),
+            }
         }
     }
 
@@ -166,6 +202,11 @@ impl CodeKernels {
     pub(crate) fn every() -> Vec<CodeKernels> {
         available().into_iter().map(|level| CodeKernels { level }).collect()
     }
+}
+
+fn scalar(code: &[u8], query: &[i16]) -> i32 {
+    let products = code.iter().zip(query).map(|(code, query)| i32::from(*code as i8) * i32::from(*query));
+    products.fold(0, i32::wrapping_add)
 }
 
 fn available() -> Vec<Level> {

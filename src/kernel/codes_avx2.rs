@@ -5,18 +5,25 @@ use std::arch::x86_64::*;
 use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
 
 /// # Safety
-/// The CPU has AVX2; both have the same length, a multiple of 32.
+/// The CPU has AVX2; every row is valid for as many bytes as the query has elements, a multiple of 32.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
-    let mut sum = _mm256_setzero_si256();
-    for at in (0..code.len()).step_by(16) {
-        // SAFETY: 16 elements from `at` lie in both.
-        let (code, query) = unsafe {
-            (_mm_loadu_si128(code.as_ptr().add(at).cast()), _mm256_loadu_si256(query.as_ptr().add(at).cast()))
-        };
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(code), query));
+pub(super) unsafe fn products<const R: usize>(rows: [*const u8; R], query: &[i16]) -> [i32; R] {
+    let mut sums = [_mm256_setzero_si256(); R];
+    for at in (0..query.len()).step_by(16) {
+        // SAFETY: 16 elements from `at` lie in each.
+        unsafe {
+            let query = _mm256_loadu_si256(query.as_ptr().add(at).cast());
+            for row in 0..R {
+                let code = _mm256_cvtepi8_epi16(_mm_loadu_si128(rows[row].add(at).cast()));
+                sums[row] = _mm256_add_epi32(sums[row], _mm256_madd_epi16(code, query));
+            }
+        }
     }
-    reduce(sum)
+    let mut out = [0; R];
+    for row in 0..R {
+        out[row] = reduce(sums[row]);
+    }
+    out
 }
 
 #[target_feature(enable = "avx2")]

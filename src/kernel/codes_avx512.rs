@@ -5,18 +5,44 @@ use std::arch::x86_64::*;
 use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
 
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL; both have the same length, a multiple of 32.
+/// The CPU has AVX-512 F, BW, DQ, VL; every row is valid for as many bytes as the query has elements, a multiple of 32.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn dot_query(code: &[u8], query: &[i16]) -> i32 {
-    let mut sum = _mm512_setzero_si512();
-    for at in (0..code.len()).step_by(32) {
-        // SAFETY: 32 elements from `at` lie in both.
-        let (code, query) = unsafe {
-            (_mm256_loadu_si256(code.as_ptr().add(at).cast()), _mm512_loadu_si512(query.as_ptr().add(at).cast()))
-        };
-        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_cvtepi8_epi16(code), query));
+pub(super) unsafe fn products<const R: usize>(rows: [*const u8; R], query: &[i16]) -> [i32; R] {
+    let mut sums = [_mm512_setzero_si512(); R];
+    for at in (0..query.len()).step_by(32) {
+        // SAFETY: 32 elements from `at` lie in each.
+        unsafe {
+            let query = _mm512_loadu_si512(query.as_ptr().add(at).cast());
+            for row in 0..R {
+                let code = _mm512_cvtepi8_epi16(_mm256_loadu_si256(rows[row].add(at).cast()));
+                sums[row] = _mm512_add_epi32(sums[row], _mm512_madd_epi16(code, query));
+            }
+        }
     }
-    _mm512_reduce_add_epi32(sum)
+    sums_of_lanes(sums)
+}
+
+/// The sums of the lanes of each, four at a time where there are four.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn sums_of_lanes<const R: usize>(sums: [__m512i; R]) -> [i32; R] {
+    let mut out = [0; R];
+    for first in (0..R).step_by(4) {
+        let mut four = [_mm512_setzero_si512(); 4];
+        let count = if R - first < 4 { R - first } else { 4 };
+        four[..count].copy_from_slice(&sums[first..first + count]);
+        let pair =
+            |left, right| _mm512_add_epi32(_mm512_unpacklo_epi32(left, right), _mm512_unpackhi_epi32(left, right));
+        let (left, right) = (pair(four[0], four[1]), pair(four[2], four[3]));
+        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(left, right), _mm512_unpackhi_epi64(left, right));
+        let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+        let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+        let mut four = [0i32; 4];
+        // SAFETY: four integers are one register.
+        unsafe { _mm_storeu_si128(four.as_mut_ptr().cast(), quarter) };
+        out[first..first + count].copy_from_slice(&four[..count]);
+    }
+    out
 }
 
 /// # Safety

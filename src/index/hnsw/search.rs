@@ -5,7 +5,7 @@
 
 use super::layout::{Encoding, Hnsw};
 use super::walk::{CodeDistances, Distances, ExactDistances, Offering, Walker};
-use crate::index::codes::CodedQuery;
+use crate::index::codes::{CodedQuery, RecordDistances};
 use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::flat::DistanceRange;
 use crate::index::{IndexError, TopK};
@@ -45,7 +45,7 @@ pub struct HnswScratch {
     copies: ExactScratch,
     query: CodedQuery,
     codes: Vec<u8>,
-    distances: Vec<f32>,
+    distances: RecordDistances,
     rows: Vec<u32>,
     /// Distances that the last search computed on its way.
     pub computed_count: usize,

@@ -14,13 +14,21 @@ use crate::types::Metric;
 
 /// Walks are told apart in the visited array by a byte.
 const STAMP_MAX: u8 = u8::MAX;
-/// Rows that are asked for before the first is compared; the kernels ask for later ones themselves.
-const PREFETCH_ROWS: usize = 4;
+/// Bytes of rows that are asked for before the first is compared; the kernels ask for what lies farther ahead themselves.
+const ROWS_AHEAD_BYTES: usize = 4096;
+/// And rows, however long.
+const ROWS_AHEAD_MIN: usize = 4;
+/// Bytes of each row that are asked for before it is known to be needed: all of a short one, and of a long one what lets the
+/// processor find the rest by itself.
+const GUESSED_BYTES: usize = 256;
 
 /// Where distances of rows to one query come from.
 pub(super) trait Distances {
     /// The distances of rows, smaller is nearer; fewer when a row is none.
     fn compute(&mut self, rows: &[u32]) -> &[f32];
+
+    /// Asks for a row that may be compared soon.
+    fn expect(&self, row: u32);
 }
 
 /// Distances that hits have.
@@ -37,9 +45,15 @@ pub(super) struct ExactDistances<'a, 'b> {
 
 impl Distances for ExactDistances<'_, '_> {
     fn compute(&mut self, rows: &[u32]) -> &[f32] {
-        rows.iter().take(PREFETCH_ROWS).for_each(|row| self.query.prefetch(*row));
+        let ahead = ROWS_AHEAD_BYTES.div_ceil(self.query.row_bytes());
+        rows.iter().take(ahead.max(ROWS_AHEAD_MIN)).for_each(|row| self.query.prefetch(*row));
         self.query.compute(rows, self.scratch);
         &self.scratch.distances
+    }
+
+    #[inline]
+    fn expect(&self, row: u32) {
+        self.query.prefetch_head(row, GUESSED_BYTES);
     }
 }
 
@@ -59,30 +73,37 @@ pub(super) struct CodeDistances<'a, 'b> {
     /// Whether a walk compares what users see, as it must when they say where it begins. Else the space's own are finer.
     pub are_user_distances: bool,
     pub codes: &'b mut Vec<u8>,
-    pub out: &'b mut Vec<f32>,
+    pub out: &'b mut RecordDistances,
 }
 
 impl Distances for CodeDistances<'_, '_> {
     fn compute(&mut self, rows: &[u32]) -> &[f32] {
         rows.iter().for_each(|row| self.records.prefetch(self.kernels, *row as usize));
-        self.out.clear();
-        let CodeDistances { kernels, records, bits, query, codes, .. } = self;
-        let records = rows.iter().map_while(|row| records.get(*row as usize));
+        let CodeDistances { kernels, records, bits, query, codes, out, .. } = self;
         match bits {
-            CodeBits::Eight => self.out.extend(records.map(|record| query.distance(*kernels, record))),
-            bits => self.out.extend(records.map(|record| query.packed_distance(*kernels, *bits, record, codes))),
+            CodeBits::Eight => query.distances(*kernels, records, rows, out),
+            bits => {
+                let records = rows.iter().map_while(|row| records.get(*row as usize));
+                out.list.clear();
+                out.list.extend(records.map(|record| query.packed_distance(*kernels, *bits, record, codes)));
+            }
         }
         if self.are_user_distances {
-            self.out.iter_mut().for_each(|distance| *distance = query.user_distance(self.metric, *distance));
+            out.list.iter_mut().for_each(|distance| *distance = query.user_distance(self.metric, *distance));
         }
-        self.out
+        &out.list
+    }
+
+    #[inline]
+    fn expect(&self, row: u32) {
+        self.records.prefetch_head(self.kernels, row as usize, GUESSED_BYTES);
     }
 }
 
 impl Offering for CodeDistances<'_, '_> {
     fn offer(&mut self, rows: &[u32], target: &Target, top: &mut TopK) {
         self.compute(rows);
-        for (row, distance) in rows.iter().zip(self.out.iter()) {
+        for (row, distance) in rows.iter().zip(&self.out.list) {
             let distance = match self.are_user_distances {
                 true => *distance,
                 false => self.query.user_distance(self.metric, *distance),
@@ -107,6 +128,11 @@ impl Distances for RowDistances<'_, '_> {
         rows.iter().for_each(|row| self.records.prefetch(self.kernels, *row as usize));
         self.records.distances(self.row, rows, self.out);
         &self.out.list
+    }
+
+    #[inline]
+    fn expect(&self, row: u32) {
+        self.records.prefetch_head(self.kernels, row as usize, GUESSED_BYTES);
     }
 }
 
@@ -153,14 +179,16 @@ impl Walker {
         self.begin(level.count(), ef);
         self.visit(start.1);
         self.pool.insert(start.0, start.1);
+        let kernels = CodeKernels::get();
         while let Some(place) = self.pool.take_nearest() {
             self.gather(level, place);
             if let Some(next) = self.pool.nearest() {
-                CodeKernels::get().prefetch(level.links(next).as_flattened());
+                self.expect_links_of(level, next, distances);
             }
             for (place, distance) in self.places.iter().zip(compute(level, &self.places, &mut self.rows, distances)) {
                 if *distance < self.pool.bound() {
                     self.pool.insert(*distance, *place);
+                    kernels.prefetch(level.links(*place).as_flattened());
                 }
             }
             self.computed_count += self.places.len();
@@ -224,6 +252,17 @@ impl Walker {
     fn visit(&mut self, place: u32) {
         if let Some(stamp) = self.stamps.get_mut(place as usize) {
             *stamp = self.stamp;
+        }
+    }
+
+    /// Asks for the rows that a place links to and that were not seen: it will be expanded next unless a nearer one comes up.
+    #[inline]
+    fn expect_links_of(&self, level: &Level<'_>, place: u32, distances: &impl Distances) {
+        for link in level.links(place) {
+            let place = u32::from_le_bytes(*link);
+            if self.stamps.get(place as usize).is_some_and(|stamp| *stamp != self.stamp) {
+                distances.expect(level.row(place));
+            }
         }
     }
 

@@ -28,7 +28,12 @@ fn every_level_gives_the_same_bits() {
                 .map(|kernels| {
                     let mut out = [0.0; 32];
                     let below = kernels.estimate(neighbours, table, 50.0, &mut out);
-                    (kernels.dot_query(&code, &query), below, out.map(f32::to_bits))
+                    let rows = ByteRows::new(&codes, dim + 1, 1, dim).unwrap();
+                    let mut products = [0; 6];
+                    let is_done = kernels.dots_query(&rows, &[2, 0, 1, 1, 2, 0], &query, &mut products);
+                    assert!(is_done && products[1] == kernels.dot_query(&codes[1..][..dim], &query));
+                    assert!(!kernels.dots_query(&rows, &[0, u32::MAX], &query, &mut [0; 2]));
+                    (kernels.dot_query(&code, &query), products, below, out.map(f32::to_bits))
                 })
                 .collect();
             for result in &results[1..] {
