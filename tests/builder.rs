@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use shoaldb::ipc::method::Method;
 use shoaldb::proto::common::IndexState;
 use shoaldb::proto::milvus;
+use shoaldb::sys::map::SharedMap;
 
 const DIM: usize = 8;
 /// Just enough for an index.
@@ -34,6 +35,11 @@ fn fill(api: &mut Api) {
     let vectors: Vec<f32> = (0..ROWS).flat_map(vector).collect();
     api.insert(NAME, &ids, 0, &vectors).expect("rows are inserted");
     api.flush(NAME);
+    index(api);
+}
+
+/// Replaces the collection's index by one that is to be built.
+fn index(api: &mut Api) {
     let collection_name = NAME.to_owned();
     let release = milvus::ReleaseCollectionRequest { collection_name: collection_name.clone(), ..Default::default() };
     api.status(Method::ReleaseCollection, &release).expect("released");
@@ -43,7 +49,7 @@ fn fill(api: &mut Api) {
         field_name: field_name.clone(),
         ..Default::default()
     };
-    api.status(Method::DropIndex, &drop).expect("the scan's index goes");
+    api.status(Method::DropIndex, &drop).expect("the index before goes");
     let create = milvus::CreateIndexRequest {
         collection_name: collection_name.clone(),
         field_name,
@@ -89,6 +95,21 @@ fn index_files(server: &Server) -> Vec<PathBuf> {
 /// Whether the builder has made a file that the writer did not take yet.
 fn is_building(server: &Server) -> bool {
     fs::read_dir(server.data_dir.join("run/build")).is_ok_and(|mut files| files.next().is_some())
+}
+
+/// Lets a process, and those it starts, have so many bytes of memory of their own.
+fn limit_memory(pid: i32, bytes: Option<u64>) {
+    let pid = rustix::process::Pid::from_raw(pid);
+    let limit = rustix::process::Rlimit { current: bytes, maximum: None };
+    rustix::process::prlimit(pid, rustix::process::Resource::Data, limit).expect("a limit");
+}
+
+/// Bytes that count for such a limit.
+fn own_memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmData:")).expect("a line");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+    kib << 10
 }
 
 fn times(log: &str, text: &str) -> usize {
@@ -139,6 +160,91 @@ fn three_failures_leave_a_searchable_file_and_say_why_and_a_restart_tries_again(
 }
 
 #[test]
+fn a_builder_that_gets_no_memory_gives_up_and_says_so_and_builds_when_there_is_some() {
+    let server = Server::start(&["--searchers", "1"]);
+    let mut api = server.api();
+    // Enough to start and to wait, less than a build takes.
+    let enough = own_memory(server.pids("builder")[0]) + (1 << 20);
+    for pid in [server.pid(), server.pids("builder")[0]] {
+        limit_memory(pid, Some(enough));
+    }
+    fill(&mut api);
+    let described = wait_for(&mut api, IndexState::Failed);
+    let reason = &described.index_state_fail_reason;
+    assert!(reason.contains("SIGABRT") && reason.contains("it got no more memory"), "{reason}");
+    assert_eq!((described.indexed_rows, described.pending_index_rows), (0, ROWS as i64));
+    let log = server.log();
+    assert_eq!((times(&log, "of 3 to index table file"), times(&log, "memory allocation of")), (3, 3), "{log}");
+    let status = server.status();
+    assert!(status.contains("rows stay without") && status.contains("it got no more memory"), "{status}");
+    check_search(&mut api);
+    limit_memory(server.pid(), None);
+    server.pids("builder").into_iter().for_each(|pid| limit_memory(pid, None));
+    index(&mut api);
+    wait_for(&mut api, IndexState::Finished);
+    check_search(&mut api);
+    assert_eq!(times(&server.log(), "of 3 to index table file"), 3);
+}
+
+#[test]
+fn a_build_that_takes_the_server_down_is_not_tried_for_ever() {
+    let mut server = Server::start_failing("builder.started=delay(60000)", &["--searchers", "1"]);
+    fill(&mut server.api());
+    for _ in 0..3 {
+        wait_until("the builder is at work", || server.status().contains("the builder indexes table file"));
+        check_search(&mut server.api());
+        server.kill();
+        server.start_again();
+    }
+    for _ in 0..2 {
+        let mut api = server.api();
+        let described = wait_for(&mut api, IndexState::Failed);
+        assert!(described.index_state_fail_reason.contains("killed while it built"), "{described:?}");
+        assert!(server.status().contains("killed while it built"), "{}", server.status());
+        check_search(&mut api);
+        server.kill();
+        server.start_again();
+    }
+    server.stop();
+    server.set_fail_points("");
+    server.start_again();
+    let mut api = server.api();
+    wait_for(&mut api, IndexState::Finished);
+    check_search(&mut api);
+}
+
+#[test]
+fn a_server_that_stops_in_the_middle_of_a_build_counts_no_failure() {
+    let mut server = Server::start_failing("builder.started=delay(60000)", &["--searchers", "1"]);
+    fill(&mut server.api());
+    for _ in 0..4 {
+        wait_until("the builder is at work", || server.status().contains("the builder indexes table file"));
+        server.stop();
+        server.start_again();
+        assert_eq!(describe(&mut server.api()).state(), IndexState::InProgress);
+    }
+}
+
+#[test]
+fn what_the_builder_made_is_read_before_it_is_believed() {
+    let server = Server::start_failing("builder.built=delay(2000)", &["--searchers", "1"]);
+    let mut api = server.api();
+    fill(&mut api);
+    wait_until("the builder writes a file", || is_building(&server));
+    let made =
+        || fs::read_dir(server.data_dir.join("run/build")).expect("a folder").flatten().next().expect("a file").path();
+    // Whole, and not renamed yet.
+    wait_until("the file is written", || fs::read(made()).is_ok_and(|bytes| bytes.starts_with(b"SHOALIDX")));
+    flip_in_the_middle(&made());
+    wait_until("it is refused", || server.log().contains("attempt 1 of 3 to index table file"));
+    assert!(server.log().contains("checksum is wrong"), "{}", server.log());
+    check_search(&mut api);
+    wait_for(&mut api, IndexState::Finished);
+    check_search(&mut api);
+    assert_eq!((index_files(&server).len(), times(&server.log(), "built RABITQ_GRAPH")), (1, 2));
+}
+
+#[test]
 fn what_a_dead_writer_ordered_is_taken_over_by_the_next_one() {
     let server = Server::start_failing("builder.built=delay(1500)", &["--searchers", "1"]);
     let mut api = server.api();
@@ -153,8 +259,10 @@ fn what_a_dead_writer_ordered_is_taken_over_by_the_next_one() {
 #[test]
 fn a_writer_killed_while_it_takes_an_index_over_loses_nothing() {
     let points = ["file_synced", "file_renamed", "file_durable", "meta_changed", "published"];
+    // The last step; not every kernel does it.
+    let moved = huge_pages_are_given().then_some("moved");
     std::thread::scope(|scope| {
-        for point in points {
+        for point in points.into_iter().chain(moved) {
             scope.spawn(move || {
                 let mut server = Server::start_failing(&format!("index.{point}=kill"), &["--searchers", "1"]);
                 let mut api = server.api();
@@ -177,6 +285,56 @@ fn a_writer_killed_while_it_takes_an_index_over_loses_nothing() {
     });
 }
 
+/// Whether the kernel moves files of shared memory into huge pages on demand (Linux 6.1 and later, unless denied).
+fn huge_pages_are_given() -> bool {
+    const BYTES: usize = 4 << 20;
+    let file = tempfile::tempfile_in("/dev/shm").expect("a file in shared memory");
+    let map = SharedMap::create(&file, BYTES).expect("a map");
+    map.collapse(0, BYTES).inspect_err(|error| println!("not tested, this kernel gives no huge pages: {error}")).is_ok()
+}
+
+/// KiB of index files in shared memory that a process maps by huge pages.
+fn in_huge_pages(pid: i32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let (mut is_index, mut sum) = (false, 0);
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("ShmemPmdMapped:" | "FilePmdMapped:") if is_index => {
+                sum += words.next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number");
+            }
+            Some(first) if !first.ends_with(':') => is_index = line.ends_with(".idx"),
+            _ => {}
+        }
+    }
+    sum
+}
+
+#[test]
+fn a_published_index_is_searched_in_huge_pages_and_a_stop_while_it_moves_loses_nothing() {
+    if !huge_pages_are_given() {
+        return;
+    }
+    let mut server = Server::start_failing("index.moved=delay(1500)", &["--searchers", "1"]);
+    let mut api = server.api();
+    fill(&mut api);
+    wait_for(&mut api, IndexState::Finished);
+    let searcher = server.pids("searcher")[0];
+    wait_until("the searcher reads the index in a huge page", || {
+        check_search(&mut api);
+        in_huge_pages(searcher) >= 2 << 10
+    });
+    // The writer is between two pieces now, or about to be.
+    server.stop();
+    let (is_sound, report) = server.doctor();
+    assert!(is_sound && !report.contains("remark"), "{report}");
+    server.start_again();
+    let mut api = server.api();
+    assert_eq!(describe(&mut api).state(), IndexState::Finished);
+    check_search(&mut api);
+    assert_eq!(times(&server.log(), "built RABITQ_GRAPH"), 1);
+}
+
 /// Damage that no checksum of an older version would have seen: a version that is not ours, in a header that is whole.
 fn other_version(path: &Path) {
     const PAGE: usize = 4096;
@@ -191,6 +349,14 @@ fn flip_in_the_middle(path: &Path) {
     let mut bytes = fs::read(path).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
+    fs::write(path, bytes).expect("written");
+}
+
+/// Nothing in the second half is what it was; header and lengths are.
+fn scramble(path: &Path) {
+    let mut bytes = fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle..].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7));
     fs::write(path, bytes).expect("written");
 }
 
@@ -258,6 +424,34 @@ fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again()
     server.stop();
     let (is_sound, report) = server.doctor();
     assert!(is_sound && !report.contains("remark"), "{report}");
+}
+
+/// A start checks only so many bytes before it answers.
+#[test]
+fn an_index_that_was_not_checked_at_the_start_is_not_searched_before_it_is() {
+    let mut server = Server::start(&["--searchers", "1"]);
+    let mut api = server.api();
+    fill(&mut api);
+    wait_for(&mut api, IndexState::Finished);
+    server.set_fail_points("recover.checking=error;publish.table_copied=delay(2500)");
+    for (damage, builds) in [(None, 0), (Some(scramble as Damage), 1)] {
+        server.stop();
+        let index = index_files(&server).pop().expect("an index");
+        let whole = fs::read(&index).expect("read");
+        damage.iter().for_each(|damage| damage(&index));
+        let before = server.log().len();
+        server.start_again();
+        let mut api = server.api();
+        let described = describe(&mut api);
+        assert_eq!(described.state(), IndexState::InProgress, "{described:?}");
+        assert_eq!((described.indexed_rows, described.pending_index_rows), (0, ROWS as i64));
+        check_search(&mut api);
+        wait_for(&mut api, IndexState::Finished);
+        check_search(&mut api);
+        let log = server.log()[before..].to_owned();
+        assert_eq!((times(&log, "is built again"), times(&log, "built RABITQ_GRAPH")), (builds, builds), "{log}");
+        assert!(fs::read(&index).expect("read") == whole);
+    }
 }
 
 #[test]

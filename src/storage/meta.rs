@@ -38,6 +38,8 @@ pub struct MetaState {
     pub deletes_flushed_lsn: Lsn,
     /// The lsn after the last one ever handed out, as of the last log cut.
     pub lsn_next: Lsn,
+    /// Builds of indexes that were begun and not answered, each with the number of attempts so far.
+    pub builds: Vec<(FileId, IndexId, u32)>,
 }
 
 /// One change; a transaction is a list of them.
@@ -68,6 +70,12 @@ pub enum MetaEdit {
     SetTimestampHigh(Timestamp),
     SetDeletesFlushedLsn(Lsn),
     SetLsnNext(Lsn),
+    /// An attempt to build an index begins, the how manieth.
+    PutBuild(FileId, IndexId, u32),
+    /// It was answered.
+    DropBuild(FileId, IndexId),
+    /// The server ends in an orderly way.
+    DropBuilds,
 }
 
 /// The open catalog.

@@ -314,7 +314,10 @@ impl Supervisor {
             Role::Writer => self.tell_of_death(Order::WriterDied { incarnation }),
             // One that was told to end failed at nothing.
             Role::Builder if was_draining => {}
-            Role::Builder => self.tell(Role::Writer, &Order::BuilderDied { reason: exit.to_string() }),
+            Role::Builder => {
+                let reason = format!("{exit}{}", exit.hint());
+                self.tell(Role::Writer, &Order::BuilderDied { reason });
+            }
             Role::Gateway => {}
         }
         let is_stopping = self.stop.is_some();

@@ -76,6 +76,8 @@ pub const POINTS: &[&str] = &[
     "ddl.catalog_published",
     // A start.
     "recover.swept",
+    // An error: as if the files that are checked before the first answer had been checked already.
+    "recover.checking",
     "recover.loaded",
     "recover.replayed",
     "recover.manifests_published",
@@ -88,6 +90,8 @@ pub const POINTS: &[&str] = &[
     "index.file_durable",
     "index.meta_changed",
     "index.published",
+    // A piece of a published copy, moved into huge pages.
+    "index.moved",
     // Slots of a pool and of the help board.
     "pool.claimed",
     "board.taken",

@@ -42,6 +42,17 @@ impl std::fmt::Display for Exit {
     }
 }
 
+impl Exit {
+    /// What an end like this most often comes from, for somebody who sent no signal; empty when the end says it itself.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Exit::Signal(nix::libc::SIGKILL) => "; the kernel does this when memory runs out, see its log",
+            Exit::Signal(nix::libc::SIGABRT) => "; most often it got no more memory, see the server's log",
+            Exit::Signal(_) | Exit::Code(_) => "",
+        }
+    }
+}
+
 /// A child of this process. Dropping it neither ends nor reaps it.
 #[derive(Debug)]
 pub struct ChildProcess {

@@ -20,6 +20,8 @@ struct Job {
     file: DurableFile,
     bytes: u64,
     checksum: u64,
+    /// No reader is told of it before its checksum is found right.
+    is_unchecked: bool,
 }
 
 /// Copies until the writer stops.
@@ -43,7 +45,7 @@ fn jobs(state: &State) -> Vec<Job> {
     collections.into_iter().flat_map(jobs_of).collect()
 }
 
-/// The indexes of a file before the file: a search reads them first.
+/// The indexes of a file before the file: a search reads them first. Before all, indexes that are not searched yet.
 fn jobs_of(collection: &Collection) -> Vec<Job> {
     let mut jobs = Vec::new();
     for file in collection.sealed.iter().rev().filter(|file| collection.is_published(file.record.partition)) {
@@ -53,12 +55,15 @@ fn jobs_of(collection: &Collection) -> Vec<Job> {
             file: index.record.name(),
             bytes: index.record.file_bytes,
             checksum: index.record.checksum,
+            is_unchecked: !index.is_checked,
         }));
         if file.place == Place::Disk {
             let (bytes, checksum) = (file.record.file_bytes, file.record.checksum);
-            jobs.push(Job { collection, file: DurableFile::Table(file.record.id), bytes, checksum });
+            let file = DurableFile::Table(file.record.id);
+            jobs.push(Job { collection, file, bytes, checksum, is_unchecked: false });
         }
     }
+    jobs.sort_by_key(|job| !job.is_unchecked);
     jobs
 }
 
@@ -76,13 +81,13 @@ fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, DurableFile)>) {
         let path = engine.store.path(job.collection, job.file);
         let outcome = engine.publisher.place(job.collection, job.file, &path, job.checksum, true);
         match outcome {
-            Ok(Place::Shm) => {
+            Ok(place) => {
                 copied_bytes += job.bytes;
-                note_place(engine, job);
-            }
-            // There is no room: the next files may be smaller.
-            Ok(Place::Disk) => {
-                checked.insert((job.collection, job.file));
+                note_place(engine, job, place);
+                // There is no room: the next files may be smaller.
+                if place == Place::Disk {
+                    checked.insert((job.collection, job.file));
+                }
             }
             Err(error) if error.kind == ErrorKind::Corrupt => note_damage(engine, job, &error.message),
             // Merged away or dropped meanwhile, or the disk fails: readers go on with what they map.
@@ -96,29 +101,31 @@ fn fill(engine: &Engine, checked: &mut HashSet<(CollectionId, DurableFile)>) {
     }
 }
 
-fn note_place(engine: &Engine, job: &Job) {
+fn note_place(engine: &Engine, job: &Job, place: Place) {
     let mut state = lock(&engine.state);
     let mut is_wanted = false;
     if let Some(collection) = state.collections.get_mut(&job.collection)
         && let Some(position) = collection.sealed.iter().position(|file| file.record.id == job.file.table())
         && collection.is_published(collection.sealed[position].record.partition)
-        && let Some(place) = place_of(&mut collection.sealed[position], job.file)
+        && let Some(is_news) = put_place(&mut collection.sealed[position], job.file, place)
     {
-        *place = Place::Shm;
-        collection.is_dirty = true;
+        collection.is_dirty |= is_news;
         is_wanted = true;
     }
     drop(state);
-    if !is_wanted {
+    if !is_wanted && place == Place::Shm {
         engine.publisher.remove_copy(job.collection, job.file);
     }
 }
 
-fn place_of(table: &mut SealedTable, file: DurableFile) -> Option<&mut Place> {
+/// Notes where a file, now checked, is read from; whether readers do not know that yet. `None` for an index that is gone.
+fn put_place(table: &mut SealedTable, file: DurableFile, place: Place) -> Option<bool> {
     match file {
-        DurableFile::Table(_) => Some(&mut table.place),
+        DurableFile::Table(_) => Some(std::mem::replace(&mut table.place, place) != place),
         DurableFile::Index(..) => {
-            table.indexes.iter_mut().find(|index| index.record.name() == file).map(|index| &mut index.place)
+            let index = table.indexes.iter_mut().find(|index| index.record.name() == file)?;
+            let was_checked = std::mem::replace(&mut index.is_checked, true);
+            Some(std::mem::replace(&mut index.place, place) != place || !was_checked)
         }
     }
 }

@@ -11,6 +11,7 @@ use super::engine::Engine;
 use super::lock;
 use super::state::State;
 use crate::shm::manifest::Place;
+use crate::sys::failpoint;
 use crate::types::{CollectionId, DurableFile, Result};
 
 /// How long the thread sleeps between two looks at what was published.
@@ -37,6 +38,7 @@ pub fn run(engine: &Engine) -> Result<()> {
             }
             let mut begun = Instant::now();
             let mut rest = || {
+                failpoint::reach("index.moved");
                 engine.huge_pages.wait(begun.elapsed() * REST);
                 begun = Instant::now();
                 !engine.is_stopping()

@@ -87,7 +87,17 @@ pub fn run(engine: &Engine, notices: &Notices) -> Result<()> {
         }
         order_next(engine, notices);
     }
+    // What is given up now failed at nothing.
+    forget(engine, MetaEdit::DropBuilds);
     Ok(())
+}
+
+/// Forgets attempts. One that stays noted counts as failed after the next start, no more.
+fn forget(engine: &Engine, edit: MetaEdit) {
+    let forgotten = lock(&engine.meta).apply(&[edit]);
+    if let Err(error) = forgotten {
+        tracing::warn!("attempts to build indexes stay noted: {error}");
+    }
 }
 
 /// A change of one table file's indexes.
@@ -189,14 +199,30 @@ fn order_next(engine: &Engine, notices: &Notices) {
     if !line.is_ready || line.current.is_some() || engine.is_stopping() {
         return;
     }
-    let mut state = lock(&engine.state);
-    let Some(order) = next_order(&state) else { return };
-    if let Some(file) = table_of(&mut state, order.collection, order.file) {
-        file.is_indexing = true;
+    let Some((order, attempt)) = choose_order(&mut lock(&engine.state)) else { return };
+    // First of all it is noted: a build that takes the whole server down must not be tried for ever.
+    let note = MetaEdit::PutBuild(order.file, order.index, attempt);
+    let noted = lock(&engine.meta).apply(&[note]);
+    if let Err(error) = noted {
+        tracing::warn!("no index is built yet: {error}");
+        if let Some(file) = table_of(&mut lock(&engine.state), order.collection, order.file) {
+            file.is_indexing = false;
+        }
+        return;
     }
     tracing::debug!("index {} over table file {} is ordered", order.index, order.file);
     line.current = Some(order.clone());
     notices.send(Notice::Build(order));
+}
+
+/// What to build next, and the how manieth attempt that is; its file is marked.
+fn choose_order(state: &mut State) -> Option<(BuildOrder, u32)> {
+    let order = next_order(state)?;
+    let file = table_of(state, order.collection, order.file)?;
+    file.is_indexing = true;
+    let failed = file.failed.iter().find(|failed| failed.index == order.index);
+    let attempt = failed.map_or(0, |failed| failed.count) + 1;
+    Some((order, attempt))
 }
 
 /// The largest file that waits, of a loaded collection if there is one: it costs searches the most.
@@ -247,6 +273,7 @@ fn settle(engine: &Engine, outcome: BuildOutcome) -> Result<()> {
     if let Some(file) = table_of(&mut lock(&engine.state), order.collection, order.file) {
         file.is_indexing = false;
     }
+    forget(engine, MetaEdit::DropBuild(order.file, order.index));
     match adopted {
         Ok(()) => Ok(()),
         Err(Refused { is_fatal: Some(error), .. }) => Err(error),
@@ -273,14 +300,30 @@ impl From<Error> for Refused {
 fn note_failure(engine: &Engine, order: &BuildOrder, message: String) {
     let mut state = lock(&engine.state);
     let Some(file) = table_of(&mut state, order.collection, order.file) else { return };
-    if !file.failed.iter().any(|failed| failed.index == order.index) {
-        file.failed.push(FailedBuilds { index: order.index, count: 0, message: String::new() });
-    }
-    for failed in file.failed.iter_mut().filter(|failed| failed.index == order.index) {
-        failed.count += 1;
-        failed.message.clone_from(&message);
-        let (count, file) = (failed.count, order.file);
-        tracing::warn!("attempt {count} of {BUILD_ATTEMPTS_MAX} to index table file {file} failed: {message}");
+    let before = file.failed.iter().find(|failed| failed.index == order.index).map_or(0, |failed| failed.count);
+    file.failed.retain(|failed| failed.index != order.index);
+    let (count, id) = (before + 1, order.file);
+    tracing::warn!("attempt {count} of {BUILD_ATTEMPTS_MAX} to index table file {id} failed: {message}");
+    file.failed.push(FailedBuilds { index: order.index, count, message });
+}
+
+/// Attempts of servers before that nobody answered: each ended while it built. Only an orderly stop forgets them, so that a
+/// build for which the whole server is killed is not tried at every start.
+pub fn remember_attempts(engine: &Engine, collection: &mut Collection, builds: &[(FileId, IndexId, u32)]) {
+    /// Number of the first writer of a server.
+    const FIRST_INCARNATION: u32 = 1;
+    for (file, index, attempt) in builds {
+        let Some(table) = collection.sealed.iter_mut().find(|table| table.record.id == *file) else { continue };
+        // Another writer of this very server ended; the builder goes on.
+        let count = if engine.incarnation == FIRST_INCARNATION { *attempt } else { attempt.saturating_sub(1) };
+        if count == 0 {
+            continue;
+        }
+        let message = format!(
+            "the server was killed while it built this index, in {count} attempts; give it more memory, then stop and start \
+             it, or drop and create the index"
+        );
+        table.failed.push(FailedBuilds { index: *index, count, message });
     }
 }
 
@@ -304,7 +347,8 @@ fn adopt(engine: &Engine, order: &BuildOrder) -> Result<(), Refused> {
         let _ = std::fs::remove_file(&made);
         return Ok(());
     }
-    let record = verified(order, &made)?;
+    // The builder makes nothing under a name that is taken.
+    let record = verified(order, &made).inspect_err(|_| drop(std::fs::remove_file(&made)))?;
     engine.store.adopt(&made, order.collection, name, STEPS)?;
     let is_published = {
         let state = lock(&engine.state);
@@ -317,7 +361,7 @@ fn adopt(engine: &Engine, order: &BuildOrder) -> Result<(), Refused> {
         true => engine.publisher.place(order.collection, name, &path, record.checksum, true)?,
         false => Place::Disk,
     };
-    commit(engine, order, SealedIndex { record, place })
+    commit(engine, order, SealedIndex { record, place, is_checked: true })
 }
 
 /// Reads the whole file: nothing that another process wrote is believed.
@@ -400,36 +444,43 @@ pub fn discard(engine: &Engine, id: CollectionId, file: FileId, index: IndexId, 
     engine.index.raise();
 }
 
-/// Finds an index again at the start. A damaged one is dropped and built anew.
+/// Finds an index again at the start. A damaged one is dropped and built anew; one for whose check there is no time now waits
+/// for it.
 pub fn load(engine: &Engine, collection: &mut Collection, record: &IndexFileRecord, unchecked_bytes: &mut u64) {
     let is_loaded = |partition| collection.is_published(partition);
     let table = collection.sealed.iter().find(|file| file.record.id == record.file);
     let Some(table) = table else { return };
     let is_published = is_loaded(table.record.partition);
     let path = engine.store.path(record.collection, record.name());
-    if let Err(error) = check(&path, &table.record, record, unchecked_bytes) {
-        tracing::warn!("index {} is built again: {error}", path.display());
-        if let Err(error) = lock(&engine.meta).apply(&[MetaEdit::DropIndexFile(record.file, record.index)]) {
-            tracing::warn!("the damaged index stays named: {error}");
+    let is_checked = match check(&path, &table.record, record, unchecked_bytes) {
+        Ok(is_checked) => is_checked,
+        Err(error) => {
+            tracing::warn!("index {} is built again: {error}", path.display());
+            if let Err(error) = lock(&engine.meta).apply(&[MetaEdit::DropIndexFile(record.file, record.index)]) {
+                tracing::warn!("the damaged index stays named: {error}");
+            }
+            return remove(engine, record.collection, record.name());
         }
-        return remove(engine, record.collection, record.name());
-    }
+    };
     let place = match is_published {
         true => engine.publisher.place(record.collection, record.name(), &path, record.checksum, false),
         false => Ok(Place::Disk),
     };
-    let index = SealedIndex { record: record.clone(), place: place.unwrap_or(Place::Disk) };
+    let place = place.unwrap_or(Place::Disk);
+    // A copy got its name only after its checksum was right.
+    let index = SealedIndex { record: record.clone(), place, is_checked: is_checked || place == Place::Shm };
     if let Some(table) = collection.sealed.iter_mut().find(|file| file.record.id == record.file) {
         table.indexes.push(index);
     }
 }
 
+/// Whether its checksum was compared, too.
 fn check(
     path: &std::path::Path,
     table: &FileRecord,
     record: &IndexFileRecord,
     unchecked_bytes: &mut u64,
-) -> Result<()> {
+) -> Result<bool> {
     let map = File::open(path).and_then(|file| SharedMap::read(&file));
     let map = map.map_err(|error| Error::io(format_args!("read {}", path.display()), &error))?;
     if map.len() as u64 != record.file_bytes {
@@ -440,11 +491,12 @@ fn check(
     if (header.index, header.table, header.table_checksum) != (record.index, table.id, table.checksum) {
         return Err(Error::new(ErrorKind::Corrupt, "it was built from another table file"));
     }
-    if record.file_bytes <= *unchecked_bytes {
-        *unchecked_bytes -= record.file_bytes;
-        if checksum(file.bytes()) != record.checksum {
-            return Err(Error::new(ErrorKind::Corrupt, "its checksum does not match"));
-        }
+    if record.file_bytes > *unchecked_bytes {
+        return Ok(false);
     }
-    Ok(())
+    *unchecked_bytes -= record.file_bytes;
+    if checksum(file.bytes()) != record.checksum {
+        return Err(Error::new(ErrorKind::Corrupt, "its checksum does not match"));
+    }
+    Ok(true)
 }

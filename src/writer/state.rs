@@ -67,9 +67,11 @@ pub struct SealedIndex {
     pub record: IndexFileRecord,
     /// Where readers map it from.
     pub place: Place,
+    /// Whether its checksum was found right since the server started. Until then no reader is told of it.
+    pub is_checked: bool,
 }
 
-/// Builds of one index over one table file that failed since the writer started.
+/// Builds of one index over one table file that failed.
 #[derive(Clone, Debug)]
 pub struct FailedBuilds {
     /// Which index.
@@ -253,18 +255,22 @@ impl Collection {
         built.collect()
     }
 
-    /// What is still to be built.
+    /// What is still to be built, or to be checked after a start.
     fn unindexed(&self) -> Vec<ManifestUnindexed> {
         let built = self.built_indexes();
         let of_file = |file: &SealedTable| -> Vec<ManifestUnindexed> {
-            let lacking = file.lacking(&built).map(|index| ManifestUnindexed {
-                index: index.id,
+            let is_published = self.is_published(file.record.partition);
+            let unchecked = file.indexes.iter().filter(|index| is_published && !index.is_checked);
+            let unchecked = unchecked.map(|index| (index.record.index, None));
+            let lacking = file.lacking(&built).map(|index| (index.id, file.given_up(index.id)));
+            let of_index = |(index, failed): (IndexId, Option<&FailedBuilds>)| ManifestUnindexed {
+                index,
                 file: file.record.id,
                 row_count: file.record.row_count,
                 timestamp_min: Timestamp(file.record.timestamps.0),
-                failure: file.given_up(index.id).map(|failed| failed.message.clone()),
-            });
-            lacking.collect()
+                failure: failed.map(|failed| failed.message.clone()),
+            };
+            lacking.chain(unchecked).map(of_index).collect()
         };
         self.sealed.iter().flat_map(of_file).collect()
     }
@@ -340,7 +346,7 @@ fn manifest_file(file: &SealedTable) -> ManifestFile {
             .deletes
             .as_ref()
             .map(|deletes| ManifestDeletes { name: deletes.name.clone(), place: deletes.place }),
-        indexes: file.indexes.iter().map(manifest_index).collect(),
+        indexes: file.indexes.iter().filter(|index| index.is_checked).map(manifest_index).collect(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Calls `work` with every piece of `items` (`piece_len` elements) and its first index, on `threads` threads, each with
-/// memory of its own from `make`; `done` gets the number of elements finished so far.
+/// memory of its own from `make`; `done` gets the number of elements finished so far. Where the system gives fewer threads,
+/// those that there are do all.
 pub(in crate::index) fn for_each_piece<T: Send, S>(
     threads: usize,
     items: &mut [T],
@@ -25,12 +26,13 @@ pub(in crate::index) fn for_each_piece<T: Send, S>(
             done(finished.fetch_add(piece.len(), Ordering::Relaxed) + piece.len());
         }
     };
-    if threads <= 1 {
-        return run();
-    }
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(run);
+        for _ in 1..threads {
+            let started = std::thread::Builder::new().spawn_scoped(scope, run);
+            if started.is_err() {
+                break;
+            }
         }
+        run();
     });
 }

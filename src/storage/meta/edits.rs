@@ -7,7 +7,7 @@ use rusqlite::{Params, ToSql, Transaction, params};
 use serde::Serialize;
 
 use super::{MetaEdit, checksum};
-use crate::types::{CollectionId, CollectionRecord, FileRecord};
+use crate::types::{CollectionId, CollectionRecord, FileId, FileRecord, IndexId};
 
 /// Applies one edit.
 pub(super) fn apply(transaction: &Transaction<'_>, edit: &MetaEdit) -> rusqlite::Result<()> {
@@ -32,7 +32,10 @@ pub(super) fn apply(transaction: &Transaction<'_>, edit: &MetaEdit) -> rusqlite:
         }
         MetaEdit::PutFile(file) => put_file(transaction, file),
         MetaEdit::DropFile(id) => run("DELETE FROM table_files WHERE id = ?1", params![id.0])
-            .and_then(|()| run("DELETE FROM index_files WHERE file = ?1", params![id.0])),
+            .and_then(|()| run("DELETE FROM index_files WHERE file = ?1", params![id.0]))
+            .and_then(|()| {
+                run("DELETE FROM progress WHERE name GLOB ?1", params![format!("{BUILD_PREFIX}{}/*", id.0)])
+            }),
         MetaEdit::PutIndexFile(index) => put(
             "index_files",
             "INSERT OR REPLACE INTO index_files (file, index_id, collection, file_bytes, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -46,7 +49,19 @@ pub(super) fn apply(transaction: &Transaction<'_>, edit: &MetaEdit) -> rusqlite:
         MetaEdit::SetTimestampHigh(timestamp) => set(transaction, "timestamp_high", timestamp.0 as i64),
         MetaEdit::SetDeletesFlushedLsn(lsn) => set(transaction, "deletes_flushed_lsn", lsn.0 as i64),
         MetaEdit::SetLsnNext(lsn) => set(transaction, "lsn_next", lsn.0 as i64),
+        MetaEdit::PutBuild(file, index, attempt) => set(transaction, &build_name(*file, *index), i64::from(*attempt)),
+        MetaEdit::DropBuild(file, index) => {
+            run("DELETE FROM progress WHERE name = ?1", params![build_name(*file, *index)])
+        }
+        MetaEdit::DropBuilds => run("DELETE FROM progress WHERE name GLOB ?1", params![format!("{BUILD_PREFIX}*")]),
     }
+}
+
+/// What names of builds in the table `progress` begin with.
+pub(super) const BUILD_PREFIX: &str = "build/";
+
+fn build_name(file: FileId, index: IndexId) -> String {
+    format!("{BUILD_PREFIX}{}/{}", file.0, index.0)
 }
 
 fn execute(transaction: &Transaction<'_>, sql: &str, values: impl Params) -> rusqlite::Result<()> {

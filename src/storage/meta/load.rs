@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
 
 use super::MetaState;
+use super::edits::BUILD_PREFIX;
 use crate::types::{
     CollectionId, CollectionRecord, DatabaseRecord, FieldId, FileId, FileRecord, IndexFileRecord, IndexId, IndexRecord,
     Lsn, PartitionId, PartitionRecord, Timestamp,
@@ -44,7 +45,20 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<MetaState> {
         timestamp_high: Timestamp(at("timestamp_high", 0) as u64),
         deletes_flushed_lsn: Lsn(at("deletes_flushed_lsn", 0) as u64),
         lsn_next: Lsn(at("lsn_next", 1) as u64),
+        builds: builds(&progress),
     })
+}
+
+/// The lines of `progress` that are about builds, in order.
+fn builds(progress: &HashMap<String, i64>) -> Vec<(FileId, IndexId, u32)> {
+    let mut builds: Vec<_> = progress.iter().filter_map(|(name, attempt)| build(name, *attempt)).collect();
+    builds.sort_unstable();
+    builds
+}
+
+fn build(name: &str, attempt: i64) -> Option<(FileId, IndexId, u32)> {
+    let (file, index) = name.strip_prefix(BUILD_PREFIX)?.split_once('/')?;
+    Some((FileId(file.parse().ok()?), IndexId(index.parse().ok()?), attempt.try_into().ok()?))
 }
 
 fn rows<T>(

@@ -134,6 +134,11 @@ fn every_edit_comes_back_as_it_was_made() {
         MetaEdit::SetTimestampHigh(Timestamp(u64::MAX)),
         MetaEdit::SetDeletesFlushedLsn(Lsn(6)),
         MetaEdit::SetLsnNext(Lsn(7)),
+        MetaEdit::PutBuild(FileId(20), IndexId(13), 1),
+        MetaEdit::PutBuild(FileId(20), IndexId(13), 2),
+        MetaEdit::PutBuild(FileId(20), IndexId(14), 1),
+        MetaEdit::PutBuild(FileId(21), IndexId(13), 3),
+        MetaEdit::DropBuild(FileId(20), IndexId(14)),
     ];
     edits.extend(files.iter().cloned().map(MetaEdit::PutFile));
     let index_files = [index_file(20, 13), index_file(20, 14), index_file(21, 13)];
@@ -152,6 +157,7 @@ fn every_edit_comes_back_as_it_was_made() {
         timestamp_high: Timestamp(u64::MAX),
         deletes_flushed_lsn: Lsn(6),
         lsn_next: Lsn(7),
+        builds: vec![(FileId(20), IndexId(13), 2), (FileId(21), IndexId(13), 3)],
     };
     assert_eq!(state, expected);
     assert_eq!(Meta::open_read_only(&meta.path).unwrap().load().unwrap(), expected);
@@ -179,6 +185,17 @@ fn a_dropped_collection_takes_its_parts_with_it_and_a_changed_one_replaces_them(
     meta.apply(&[MetaEdit::DropFile(FileId(20)), MetaEdit::DropDatabase("default".to_owned())]).unwrap();
     let state = meta.load().unwrap();
     assert_eq!((state.files.len(), state.databases.len()), (0, 0));
+}
+
+#[test]
+fn attempts_to_build_go_with_their_table_file_and_at_an_orderly_stop() {
+    let (_dir, mut meta) = meta();
+    let put = |file| MetaEdit::PutBuild(FileId(file), IndexId(1), 1);
+    meta.apply(&[put(2), put(20), put(21), MetaEdit::DropFile(FileId(2))]).unwrap();
+    assert_eq!(meta.load().unwrap().builds, [(FileId(20), IndexId(1), 1), (FileId(21), IndexId(1), 1)]);
+    let before = meta.load().unwrap();
+    meta.apply(&[MetaEdit::DropBuilds]).unwrap();
+    assert_eq!(meta.load().unwrap(), MetaState { builds: Vec::new(), ..before });
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::ptr::{NonNull, null_mut};
 
-use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
 
 /// Bytes of a huge page; a map that begins at a multiple of it uses those of its file.
@@ -13,12 +13,18 @@ const HUGE_PAGE: usize = 2 << 20;
 /// A mapped file. Unmapped when dropped.
 #[derive(Debug)]
 pub(super) struct Region {
-    /// The file, or a reservation of addresses with the file mapped into it.
-    raw: MmapRaw,
-    /// Where the file begins.
+    /// Addresses that are ours.
+    reserved: NonNull<u8>,
+    reserved_len: usize,
+    /// Where among them the file begins.
     offset: usize,
     len: usize,
 }
+
+// SAFETY: it owns its addresses like a box; whoever reads and writes them through its pointer answers for that himself.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
 
 impl Region {
     /// Maps a whole file.
@@ -30,26 +36,27 @@ impl Region {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty file cannot be mapped"));
         }
-        if len < HUGE_PAGE {
-            let raw = match is_writable {
-                true => MmapOptions::new().map_raw(file)?,
-                false => MmapOptions::new().map_raw_read_only(file)?,
-            };
-            return Ok(Region { raw, offset: 0, len });
-        }
-        // Addresses that nothing uses; untouched, they take no memory.
-        let raw = MmapRaw::from(MmapOptions::new().len(len + HUGE_PAGE).no_reserve_swap().map_anon()?);
-        let offset = raw.as_ptr().align_offset(HUGE_PAGE);
+        let is_large = len >= HUGE_PAGE;
+        let mut region = Region::reserve(if is_large { len + HUGE_PAGE } else { len }, len)?;
+        region.offset = if is_large { region.reserved.align_offset(HUGE_PAGE) } else { 0 };
         let protection = if is_writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-        let start = raw.as_mut_ptr().wrapping_add(offset);
         // SAFETY: the file replaces a part of the reservation, which is ours alone and long enough: an address is less than a
         // huge page away from a multiple of one. Dropping the reservation unmaps whatever lies in it.
-        let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), 0) };
-        if mapped == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+        let mapped = unsafe { libc::mmap(region.as_mut_ptr().cast(), len, protection, flags, file.as_raw_fd(), 0) };
+        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(region) }
+    }
+
+    /// Addresses that nothing uses. They can be neither read nor written, so that they count as nobody's memory: a limit
+    /// on that of a process must not depend on how much it maps of what all share.
+    fn reserve(reserved_len: usize, len: usize) -> io::Result<Region> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the kernel chooses addresses that nothing lies at.
+        let reserved = unsafe { libc::mmap(null_mut(), reserved_len, libc::PROT_NONE, flags, -1, 0) };
+        match NonNull::new(reserved.cast()) {
+            Some(start) if reserved != libc::MAP_FAILED => Ok(Region { reserved: start, reserved_len, offset: 0, len }),
+            _ => Err(io::Error::last_os_error()),
         }
-        Ok(Region { raw, offset, len })
     }
 
     /// Moves `len` of the file's bytes from `start` on into huge pages, as far as both lie in whole ones.
@@ -76,7 +83,14 @@ impl Region {
     }
 
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.raw.as_mut_ptr().wrapping_add(self.offset)
+        self.reserved.as_ptr().wrapping_add(self.offset)
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the addresses are ours, and nobody has a reference into them any more: those borrow from this.
+        let _ = unsafe { libc::munmap(self.reserved.as_ptr().cast(), self.reserved_len) };
     }
 }
 
