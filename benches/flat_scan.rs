@@ -19,7 +19,7 @@ const TOP_K: usize = 10;
 
 /// One line of the table: a scan and what it took in each round.
 struct Case {
-    queries: Queries,
+    queries: Queries<'static>,
     query_count: usize,
     /// Per cent of the rows that a filter leaves.
     filter: Option<(u64, Bitmap)>,
@@ -67,7 +67,7 @@ fn cases(bytes: usize) -> Vec<Case> {
     cases
 }
 
-type ScanOf<'a> = (&'a Queries, usize, Option<&'a Bitmap>);
+type ScanOf<'a> = (&'a Queries<'static>, usize, Option<&'a Bitmap>);
 
 fn case_of(case: &Case) -> ScanOf<'_> {
     (&case.queries, case.query_count, case.filter.as_ref().map(|(_, filter)| filter))

@@ -1,54 +1,29 @@
-//! What a search of an index allocates once its memory has grown: nothing.
+//! What a search of an index allocates once its memory has grown: nothing; and a search through a reader: what it hands out.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
+use common::{Api, Server, pair, wait_until};
 use shoaldb::index::flat;
 use shoaldb::index::spec::{IndexSpec, SearchSettings};
 use shoaldb::index::{
     BuildProgress, IndexRequest, IndexScratch, OpenIndex, Queries, SearchIndex, TopK, VectorColumn, builder,
 };
+use shoaldb::ipc::method::Method;
 use shoaldb::kernel::VectorRows;
+use shoaldb::proto::milvus;
+use shoaldb::reader::{Reader, SearchRequest};
 use shoaldb::types::{Bitmap, DataType, FieldId, FieldSchema, Metric};
 
 const DIM: usize = 40;
 const ROWS: usize = 5_000;
 
-/// The system's allocator, which counts what this thread asks of it.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system's; counting in a constant cell of this thread allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps what `alloc` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps what `dealloc` asks for.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps what `realloc` asks for.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
+    let before = counting::allocations();
     work();
-    ALLOCATIONS.get() - before
+    counting::allocations() - before
 }
 
 /// Seeded values around zero.
@@ -131,6 +106,67 @@ fn a_warm_scan_allocates_nothing() {
             };
             scan();
             assert_eq!(allocations(scan), 0, "{metric:?}, filtered: {}", filter.is_some());
+        }
+    }
+}
+
+/// A collection of rows in table files that have an index.
+fn make_indexed(api: &mut Api, name: &str, rows: usize) {
+    api.try_create(name, DIM).unwrap();
+    let ids: Vec<i64> = (0..rows as i64).collect();
+    api.insert(name, &ids, 0, &values(rows * DIM, 1)).unwrap();
+    api.flush(name);
+    let create = milvus::CreateIndexRequest {
+        collection_name: name.to_owned(),
+        field_name: "vector".to_owned(),
+        // Quick to build.
+        extra_params: vec![
+            pair("index_type", "RABITQ_GRAPH"),
+            pair("metric_type", "L2"),
+            pair("params", "{\"rounds\": 1, \"efConstruction\": 16}"),
+        ],
+        ..Default::default()
+    };
+    api.status(Method::CreateIndex, &create).unwrap();
+    api.try_load(name).unwrap();
+}
+
+/// Of each query; what a new manifest costs, which may come at any time, is not counted.
+fn allocations_of_searches(reader: &Reader, name: &str, requests: &[SearchRequest]) -> Vec<u64> {
+    let mut least = vec![u64::MAX; requests.len()];
+    for _ in 0..3 {
+        for (request, least) in requests.iter().zip(&mut least) {
+            let work = || assert_eq!(reader.search("default", name, request).unwrap()[0].keys.len(), request.top_k);
+            *least = allocations(work).min(*least);
+        }
+    }
+    least
+}
+
+#[test]
+fn a_warm_search_through_a_reader_allocates_what_it_hands_out_and_two_lists_of_rows_whatever_is_there() {
+    let server = Server::start(&["--searchers", "1"]);
+    let mut api = server.api();
+    let collections = [("small", 4_200), ("large", 13_000)];
+    collections.into_iter().for_each(|(name, rows)| make_indexed(&mut api, name, rows));
+    let reader = Reader::attach(&server.data_dir).unwrap();
+    let queries = values(40 * DIM, 2);
+    for (name, _) in collections {
+        wait_until("every file has an index", || {
+            let view = reader.describe("default", name).unwrap();
+            view.growing.is_empty()
+                && view.sealed.iter().all(|file| !file.indexes.is_empty())
+                && !view.sealed.is_empty()
+        });
+        for top_k in [1, 10, 30] {
+            let settings = SearchSettings { ef: Some(40), ..SearchSettings::default() };
+            let request = |query: &[f32]| SearchRequest {
+                settings: settings.clone(),
+                ..SearchRequest::new(query.to_vec(), top_k)
+            };
+            let requests: Vec<SearchRequest> = queries.chunks_exact(DIM).map(request).collect();
+            // Hits, their keys and scores; hits as they are found, and their rows.
+            assert_eq!(allocations_of_searches(&reader, name, &requests), vec![5; requests.len()], "{name} {top_k}");
         }
     }
 }

@@ -298,8 +298,8 @@ pub struct GrowingRows<'a> {
     row_count: usize,
 }
 
-impl GrowingRows<'_> {
-    fn fixed(&self, data_type: DataType, offset: usize, row_bytes: usize) -> Option<Values<'_>> {
+impl<'a> GrowingRows<'a> {
+    fn fixed(&self, data_type: DataType, offset: usize, row_bytes: usize) -> Option<Values<'a>> {
         let (map, rows) = (&self.file.map, self.row_count);
         Some(match data_type {
             DataType::Bool => Values::BoolBytes(map.slice(offset, rows)?),
@@ -315,14 +315,9 @@ impl GrowingRows<'_> {
             _ => return None,
         })
     }
-}
 
-impl RowSource for GrowingRows<'_> {
-    fn row_count(&self) -> usize {
-        self.row_count
-    }
-
-    fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+    /// As [`RowSource::column`], for as long as the file is there.
+    pub fn column_of_file(&self, field: &FieldSchema) -> Option<ColumnView<'a>> {
         let column = self.file.layout.columns.iter().find(|column| column.field == field.id)?;
         if column.data_type != field.data_type {
             return None;
@@ -350,6 +345,16 @@ impl RowSource for GrowingRows<'_> {
             None => Validity::All,
         };
         Some(ColumnView { values, validity })
+    }
+}
+
+impl RowSource for GrowingRows<'_> {
+    fn row_count(&self) -> usize {
+        self.row_count
+    }
+
+    fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+        self.column_of_file(field)
     }
 
     fn insert_timestamps(&self) -> &[u64] {

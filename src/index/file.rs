@@ -87,11 +87,10 @@ impl IndexFile {
         let json = page[JSON_AT..HEADER_CHECKSUM_AT].get(..json_len);
         let header: Option<IndexHeader> = json.and_then(|json| serde_json::from_slice(json).ok());
         let header = header.ok_or(IndexError::Damaged("its header cannot be read"))?;
-        let file = IndexFile { map, header };
-        if file.index()?.row_count() as u64 != file.header.row_count {
+        if OpenIndex::open(&map.bytes()[IMAGE_OFFSET..])?.row_count() as u64 != header.row_count {
             return Err(IndexError::Damaged("its header contradicts its image"));
         }
-        Ok(file)
+        Ok(IndexFile { map, header })
     }
 
     /// What it says about itself.
@@ -104,12 +103,12 @@ impl IndexFile {
         self.map.bytes()
     }
 
-    /// The index, to be searched. Constant time, no allocation.
+    /// The index, to be searched. Constant time, no allocation; checksums were compared when the file was opened.
     ///
     /// # Errors
     /// When the image is damaged at its beginning.
     pub fn index(&self) -> Result<OpenIndex<'_>, IndexError> {
-        OpenIndex::open(&self.map.bytes()[IMAGE_OFFSET..])
+        OpenIndex::reopen(&self.map.bytes()[IMAGE_OFFSET..])
     }
 
     /// Reads the image and compares its checksum.

@@ -38,7 +38,7 @@ pub struct DistanceRange {
 ///
 /// A zero vector has cosine 0 to everything.
 pub fn scan(
-    queries: &Queries,
+    queries: &Queries<'_>,
     column: VectorColumn<'_>,
     rows: Range<usize>,
     filter: Option<&Bitmap>,
@@ -46,7 +46,7 @@ pub fn scan(
     file_index: u32,
     tops: &mut [TopK],
 ) {
-    let (kind, vectors) = match (column, &queries.values) {
+    let (kind, vectors) = match (column, &*queries.values) {
         (VectorColumn::Dense(rows), QueryValues::Dense(values)) => (Kind::Dense(values), rows),
         (VectorColumn::Bits(rows), QueryValues::Bits(bytes)) => (Kind::Bits(bytes), rows),
         _ => return,
@@ -147,7 +147,7 @@ thread_local! {
 
 impl<'a> Scan<'a> {
     fn new(
-        queries: &'a Queries,
+        queries: &'a Queries<'_>,
         kind: Kind<'a>,
         vectors: VectorRows<'a>,
         range: Option<DistanceRange>,
@@ -304,7 +304,7 @@ pub(super) fn inverse_norm(squared_norm: f32) -> f32 {
 }
 
 /// The inverse norms of the queries, by the same kernel as those of the rows.
-fn put_inverse_norms(queries: &Queries, norms: &mut Vec<f32>) {
+fn put_inverse_norms(queries: &Queries<'_>, norms: &mut Vec<f32>) {
     let bytes = bytemuck::cast_slice(queries.dense_values());
     let count = queries.count();
     norms.clear();

@@ -45,13 +45,19 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// When the image does not begin with such a header, or has another length than it tells.
     pub fn open(image: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Fields<'a>, IndexError> {
-        let header = image.first_chunk::<BYTES>().ok_or(IndexError::Damaged("it is shorter than a header"))?;
-        if &header[..8] != magic {
-            return Err(IndexError::Damaged("it does not begin like one"));
-        }
+        let header = header_of(image, magic)?;
         if checksum(CrcAlgorithm::Crc64Nvme, &header[..BYTES - 8]) != long_at(header, BYTES - 8) {
             return Err(IndexError::Damaged("its header's checksum is wrong"));
         }
+        Fields::reopen(image, magic, version)
+    }
+
+    /// As [`Fields::open`], without the checksum, which was looked at before.
+    ///
+    /// # Errors
+    /// As [`Fields::open`].
+    pub fn reopen(image: &'a [u8], magic: &[u8; 8], version: u32) -> Result<Fields<'a>, IndexError> {
+        let header = header_of(image, magic)?;
         if word_at(header, 8) != version {
             return Err(IndexError::Damaged("its format has another version"));
         }
@@ -73,6 +79,11 @@ impl<'a> Fields<'a> {
     pub fn metric(&self, index: usize) -> Option<Metric> {
         METRICS.into_iter().find(|metric| metric_word(*metric) == self.word(index))
     }
+}
+
+fn header_of<'a>(image: &'a [u8], magic: &[u8; 8]) -> Result<&'a [u8; BYTES], IndexError> {
+    let header = image.first_chunk::<BYTES>().ok_or(IndexError::Damaged("it is shorter than a header"))?;
+    if &header[..8] == magic { Ok(header) } else { Err(IndexError::Damaged("it does not begin like one")) }
 }
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];

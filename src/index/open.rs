@@ -103,6 +103,19 @@ impl<'a> OpenIndex<'a> {
             _ => Ok(OpenIndex::Graph(Graph::open(image)?)),
         }
     }
+
+    /// As [`OpenIndex::open`], of an image that was opened before: its header's checksum is not computed again.
+    /// Published bytes never change.
+    ///
+    /// # Errors
+    /// As [`OpenIndex::open`].
+    pub fn reopen(image: &'a [u8]) -> Result<OpenIndex<'a>, IndexError> {
+        match image.first_chunk() {
+            Some(ivf::MAGIC) => Ok(OpenIndex::Ivf(Ivf::reopen(image)?)),
+            Some(hnsw::MAGIC) => Ok(OpenIndex::Hnsw(Hnsw::reopen(image)?)),
+            _ => Ok(OpenIndex::Graph(Graph::reopen(image)?)),
+        }
+    }
 }
 
 impl SearchIndex for OpenIndex<'_> {

@@ -1,17 +1,19 @@
 //! Query vectors, and the columns they are compared with.
 
+use std::borrow::Cow;
+
 use crate::kernel::{VectorElement, VectorRows};
 use crate::types::{DataType, FieldSchema, Metric};
 
-/// Queries of one search, prepared once and used on every file.
+/// Queries of one search, used on every file: the caller's own, or a copy.
 #[derive(Clone, Debug)]
-pub struct Queries {
+pub struct Queries<'a> {
     /// Dimensions of one query.
     pub dim: usize,
     /// How rows are compared.
     pub metric: Metric,
     /// The queries end to end.
-    pub values: QueryValues,
+    pub values: Cow<'a, QueryValues>,
 }
 
 /// Query vectors end to end.
@@ -69,12 +71,26 @@ impl QueryValues {
     }
 }
 
-impl Queries {
-    /// Queries for float and int8 vectors: `dim` values each.
-    pub fn dense(dim: usize, metric: Metric, values: Vec<f32>) -> Queries {
-        Queries { dim, metric, values: QueryValues::Dense(values) }
+impl<'a> Queries<'a> {
+    /// The caller's queries.
+    pub fn borrowed(dim: usize, metric: Metric, values: &'a QueryValues) -> Queries<'a> {
+        Queries { dim, metric, values: Cow::Borrowed(values) }
+    }
+}
+
+impl Queries<'static> {
+    /// Queries that nobody else holds.
+    pub fn owned(dim: usize, metric: Metric, values: impl Into<QueryValues>) -> Queries<'static> {
+        Queries { dim, metric, values: Cow::Owned(values.into()) }
     }
 
+    /// Queries for float and int8 vectors: `dim` values each.
+    pub fn dense(dim: usize, metric: Metric, values: Vec<f32>) -> Queries<'static> {
+        Queries::owned(dim, metric, values)
+    }
+}
+
+impl Queries<'_> {
     /// Number of queries.
     pub fn count(&self) -> usize {
         self.values.count(self.dim).0
@@ -82,7 +98,7 @@ impl Queries {
 
     /// The values of all queries; none for binary vectors.
     pub fn dense_values(&self) -> &[f32] {
-        match &self.values {
+        match &*self.values {
             QueryValues::Dense(values) => values,
             QueryValues::Bits(_) => &[],
         }
@@ -92,12 +108,12 @@ impl Queries {
     ///
     /// # Panics
     /// When there is no such query.
-    pub fn subset(&self, places: impl IntoIterator<Item = usize>) -> Queries {
-        let values = match &self.values {
+    pub fn subset(&self, places: impl IntoIterator<Item = usize>) -> Queries<'static> {
+        let values = match &*self.values {
             QueryValues::Dense(values) => QueryValues::Dense(picked(values, self.dim, places)),
             QueryValues::Bits(bytes) => QueryValues::Bits(picked(bytes, self.dim / 8, places)),
         };
-        Queries { dim: self.dim, metric: self.metric, values }
+        Queries::owned(self.dim, self.metric, values)
     }
 }
 
@@ -122,12 +138,18 @@ impl<'a> VectorColumn<'a> {
 
     /// The column of a field; `None` when the field holds no vectors of fixed width.
     pub fn new(field: &FieldSchema, bytes: &'a [u8]) -> Option<VectorColumn<'a>> {
-        match field.data_type {
+        VectorColumn::of_type(field.data_type, field.dim(), bytes)
+    }
+
+    /// As [`VectorColumn::new`], for who knows the field's dimension.
+    pub fn of_type(data_type: DataType, dim: usize, bytes: &'a [u8]) -> Option<VectorColumn<'a>> {
+        match data_type {
             DataType::BinaryVector => {
-                Some(VectorColumn::Bits(VectorRows { bytes, dim: field.dim() / 8, element: VectorElement::I8 }))
+                Some(VectorColumn::Bits(VectorRows { bytes, dim: dim / 8, element: VectorElement::I8 }))
             }
-            data_type => vector_element(data_type)
-                .map(|element| VectorColumn::Dense(VectorRows { bytes, dim: field.dim(), element })),
+            data_type => {
+                vector_element(data_type).map(|element| VectorColumn::Dense(VectorRows { bytes, dim, element }))
+            }
         }
     }
 }
@@ -151,10 +173,10 @@ mod tests {
     fn some_queries_are_those_at_the_places() {
         let dense = Queries::dense(2, Metric::L2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(dense.count(), 3);
-        assert_eq!(dense.subset([2, 0]).values, vec![4.0, 5.0, 0.0, 1.0].into());
-        let bits = Queries { dim: 16, metric: Metric::Jaccard, values: vec![0u8, 1, 2, 3, 4, 5].into() };
+        assert_eq!(*dense.subset([2, 0]).values, vec![4.0, 5.0, 0.0, 1.0].into());
+        let bits = Queries::owned(16, Metric::Jaccard, vec![0u8, 1, 2, 3, 4, 5]);
         assert_eq!(bits.count(), 3);
-        assert_eq!(bits.subset(1..3).values, vec![2u8, 3, 4, 5].into());
+        assert_eq!(*bits.subset(1..3).values, vec![2u8, 3, 4, 5].into());
         assert_eq!((bits.subset([]).count(), bits.dense_values()), (0, &[][..]));
     }
 

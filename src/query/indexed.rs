@@ -19,7 +19,7 @@ pub(super) fn index_of<'a>(
     snapshot: &Snapshot,
     rows: &FileRows<'a>,
     field: FieldId,
-    queries: &Queries,
+    queries: &Queries<'_>,
 ) -> Option<&'a IndexFile> {
     let FileRows::Sealed(file) = rows else { return None };
     let index = snapshot.view.manifest.indexes.iter().find(|index| index.field == field)?;
@@ -36,7 +36,7 @@ pub(super) struct IndexSearch<'a> {
     /// The vectors it was built from.
     pub source: VectorRows<'a>,
     /// Query vectors.
-    pub queries: &'a Queries,
+    pub queries: &'a Queries<'a>,
     /// Hits per query.
     pub fetch: usize,
     /// As the request has it.

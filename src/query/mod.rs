@@ -2,6 +2,7 @@
 //! Start at `search.rs` and `retrieve.rs`. Uses `shm` views, `index`, `filter`, `format`; knows nothing of the wire.
 //! Invariant: a request sees exactly the rows with `insert_ts <= S` and not `deleted_at <= S`.
 
+mod columns;
 mod group;
 mod indexed;
 mod kept;

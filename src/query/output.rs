@@ -1,9 +1,11 @@
 //! Fields of found rows, gathered from their files.
 
-use super::snapshot::{FileRows, RowAddress, Snapshot};
+use super::columns::FileColumns;
+use super::keys_of_column;
+use super::snapshot::{RowAddress, Snapshot};
 use crate::config::limits::REPLY_BYTES_MAX;
 use crate::types::{
-    Column, ColumnData, ColumnView, DataType, Error, ErrorKind, FieldSchema, Result, TextColumn, Value, Values,
+    Column, ColumnData, ColumnView, DataType, Error, ErrorKind, FieldSchema, Keys, Result, TextColumn, Value, Values,
 };
 
 /// A gathered column: full width, `validity` where rows are null.
@@ -21,10 +23,18 @@ pub struct OutputRows<'a> {
 impl OutputRows<'_> {
     /// One field of every row; files older than the field give its default or null.
     pub fn column(&self, field: &FieldSchema) -> OutputColumn {
-        self.with_columns(field, |columns| {
-            let gather = Gather { rows: self.rows, columns, field };
-            Column { field: field.id, data: gather.data(), validity: gather.validity() }
-        })
+        let gather = self.gather(field);
+        Column { field: field.id, data: gather.data(), validity: gather.validity() }
+    }
+
+    /// The primary key of every row.
+    ///
+    /// # Errors
+    /// As [`OutputRows::columns`]; and when the collection is damaged.
+    pub fn keys(&self) -> Result<Keys> {
+        let primary = self.snapshot.view.manifest.schema.primary();
+        self.check_bytes(&[primary])?;
+        keys_of_column(self.column(primary))
     }
 
     /// Several fields of every row, in the order asked.
@@ -32,6 +42,11 @@ impl OutputRows<'_> {
     /// # Errors
     /// When they are more than a reply may hold ([`REPLY_BYTES_MAX`]); nothing is built then.
     pub fn columns(&self, fields: &[&FieldSchema]) -> Result<Vec<OutputColumn>> {
+        self.check_bytes(fields)?;
+        Ok(fields.iter().map(|field| self.column(field)).collect())
+    }
+
+    fn check_bytes(&self, fields: &[&FieldSchema]) -> Result<()> {
         let bytes = fields.iter().map(|field| self.column_bytes(field)).fold(0usize, usize::saturating_add);
         if bytes > REPLY_BYTES_MAX {
             let message = format!(
@@ -41,39 +56,31 @@ impl OutputRows<'_> {
             );
             return Err(Error::new(ErrorKind::InvalidParameter, message));
         }
-        Ok(fields.iter().map(|field| self.column(field)).collect())
+        Ok(())
     }
 
     /// Bytes the column will have, without building it: replies are bounded before they are built.
     pub fn column_bytes(&self, field: &FieldSchema) -> usize {
         match field.row_bytes() {
             Some(row_bytes) => row_bytes * self.rows.len(),
-            None => self.with_columns(field, |columns| {
-                let gather = Gather { rows: self.rows, columns, field };
+            None => {
+                let gather = self.gather(field);
                 gather.rows.iter().map(|address| gather.text(*address).len()).sum()
-            }),
+            }
         }
     }
 
     /// Looks the field up in every file that one of the rows is in.
-    fn with_columns<T>(&self, field: &FieldSchema, use_columns: impl FnOnce(&[Option<ColumnView<'_>>]) -> T) -> T {
-        let mut sources: Vec<Option<FileRows<'_>>> = vec![None; self.snapshot.file_count()];
-        for address in self.rows {
-            let Some(source) = sources.get_mut(address.file as usize) else { continue };
-            if source.is_none() {
-                *source = self.snapshot.file_rows(address.file as usize);
-            }
-        }
-        let columns: Vec<Option<ColumnView<'_>>> =
-            sources.iter().map(|source| source.as_ref().and_then(|rows| rows.column(field))).collect();
-        use_columns(&columns)
+    fn gather<'g>(&'g self, field: &'g FieldSchema) -> Gather<'g> {
+        let mut columns = FileColumns::new(self.snapshot, field);
+        columns.look_up(self.rows.iter().map(|address| address.file));
+        Gather { rows: self.rows, columns, field }
     }
 }
 
 struct Gather<'a> {
     rows: &'a [RowAddress],
-    /// By file.
-    columns: &'a [Option<ColumnView<'a>>],
+    columns: FileColumns<'a>,
     field: &'a FieldSchema,
 }
 
@@ -129,7 +136,7 @@ impl<'a> Gather<'a> {
     }
 
     fn column(&self, address: RowAddress) -> Option<&ColumnView<'a>> {
-        self.columns.get(address.file as usize)?.as_ref()
+        self.columns.get(address.file)
     }
 
     /// `None` in a row of a file older than the field, or of a column of another type: the default takes its place.
@@ -174,8 +181,8 @@ impl<'a> Gather<'a> {
             Some(column) => column.validity.is_valid(address.row as usize),
             None => !matches!(self.field.default_value, None | Some(Value::Null)),
         };
-        let validity: Vec<bool> = self.rows.iter().map(is_valid).collect();
-        validity.contains(&false).then_some(validity)
+        let has_nulls = !self.rows.iter().all(is_valid);
+        has_nulls.then(|| self.rows.iter().map(is_valid).collect())
     }
 
     fn default_int(&self) -> i64 {

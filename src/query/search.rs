@@ -1,9 +1,11 @@
 //! Search: the k nearest rows of each query vector, over all files of a snapshot.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::columns::FileColumns;
 use super::group::{Grouping, Groups};
 use super::indexed::{IndexSearch, Outcome, index_of};
 use super::key::Key;
@@ -13,7 +15,7 @@ use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::{self, DistanceRange};
 use crate::index::spec::SearchSettings;
 use crate::index::{Hit, Queries, TopK, VectorColumn};
-use crate::types::{Bitmap, ColumnView, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
+use crate::types::{Bitmap, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
 
 /// So many keys are compared one with another sooner than they are hashed.
 const FEW_KEYS: usize = 32;
@@ -21,14 +23,21 @@ const FEW_KEYS: usize = 32;
 const FETCH_MAX: usize = 8 * TOP_K_MAX;
 /// How many hits are collected at once, over all queries, when a search fetches again: 48 MB.
 const REFETCH_MAX: usize = 4 << 20;
+/// Memory for so many hits, over all queries, is kept from one search of a thread to the next: 200 KB.
+const KEPT_HITS_MAX: usize = 8 << 10;
+
+thread_local! {
+    /// Grows to what small searches take and stays: they allocate what they hand out, and no more.
+    static TOPS: RefCell<Vec<TopK>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One search.
 #[derive(Clone, Debug)]
-pub struct SearchOptions {
+pub struct SearchOptions<'q> {
     /// The vector field.
     pub field: FieldId,
     /// Query vectors and metric.
-    pub queries: Queries,
+    pub queries: Queries<'q>,
     /// Hits (or groups) per query, offset included: 1..=16384.
     pub top_k: usize,
     /// Hits that share a value are a group.
@@ -41,7 +50,7 @@ pub struct SearchOptions {
     pub selection: Selection,
 }
 
-impl SearchOptions {
+impl SearchOptions<'_> {
     /// Rows per query that are looked for first.
     pub fn fetch(&self) -> usize {
         let hits = self.top_k.saturating_mul(self.grouping.as_ref().map_or(1, |grouping| grouping.size));
@@ -64,7 +73,7 @@ pub struct SearchHits {
 ///
 /// # Errors
 /// When the snapshot is older than the manifest's horizon or the collection is damaged; when the queries do not fit the field.
-pub fn search(snapshot: &Snapshot, options: &SearchOptions) -> Result<Vec<SearchHits>> {
+pub fn search(snapshot: &Snapshot, options: &SearchOptions<'_>) -> Result<Vec<SearchHits>> {
     let search = Search::new(snapshot, options)?;
     let nearest = search.nearest()?;
     search.finish(nearest)
@@ -75,7 +84,9 @@ pub fn search(snapshot: &Snapshot, options: &SearchOptions) -> Result<Vec<Search
 pub struct Search<'a> {
     snapshot: &'a Snapshot,
     field: &'a FieldSchema,
-    options: &'a SearchOptions,
+    /// Bytes of a vector.
+    row_bytes: usize,
+    options: &'a SearchOptions<'a>,
 }
 
 impl<'a> Search<'a> {
@@ -83,18 +94,20 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// Those of [`search`].
-    pub fn new(snapshot: &'a Snapshot, options: &'a SearchOptions) -> Result<Search<'a>> {
+    pub fn new(snapshot: &'a Snapshot, options: &'a SearchOptions<'a>) -> Result<Search<'a>> {
         snapshot.check()?;
         let schema = &snapshot.view.manifest.schema;
-        let field = schema.field_by_id(options.field).filter(|field| field.row_bytes().is_some());
-        let field = field.filter(|field| field.data_type.is_vector());
-        let field =
-            field.ok_or_else(|| Error::unimplemented("searching a field that holds no dense or binary vectors"))?;
-        let Queries { dim, metric, values } = &options.queries;
-        if *dim == 0 || *dim != field.dim() || !values.count(*dim).1 {
+        let field = schema.field_by_id(options.field).filter(|field| field.data_type.is_vector());
+        // The dimension lies in a text: it is read once.
+        let dim = field.map_or(0, FieldSchema::dim);
+        let row_bytes = field.and_then(|field| field.data_type.row_bytes(dim));
+        let (field, row_bytes) = field
+            .zip(row_bytes)
+            .ok_or_else(|| Error::unimplemented("searching a field that holds no dense or binary vectors"))?;
+        let Queries { dim: of_queries, metric, values } = &options.queries;
+        if dim == 0 || *of_queries != dim || !values.count(dim).1 {
             return Err(Error::invalid(format_args!(
-                "query vectors have {dim} dimensions, the field has {}",
-                field.dim()
+                "query vectors have {of_queries} dimensions, the field has {dim}"
             )));
         }
         let is_comparable = Metric::of_type(field.data_type).contains(metric);
@@ -106,7 +119,7 @@ impl<'a> Search<'a> {
                 metric.name()
             )));
         }
-        Ok(Search { snapshot, field, options })
+        Ok(Search { snapshot, field, row_bytes, options })
     }
 
     /// The number of query vectors.
@@ -167,20 +180,21 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// When the collection is damaged.
-    pub fn finish(&self, nearest: Vec<TopK>) -> Result<Vec<SearchHits>> {
+    pub fn finish(&self, mut nearest: Vec<TopK>) -> Result<Vec<SearchHits>> {
         let mut results = vec![SearchHits::default(); self.query_count()];
-        let every_query: Vec<usize> = (0..results.len()).collect();
         let mut fetch = self.options.fetch();
         let fetch_max = self.fetch_max();
-        let mut open = self.distinct(nearest, &every_query, fetch, &mut results)?;
+        let mut open = self.distinct(&mut nearest, 0..self.query_count(), fetch, &mut results)?;
+        give_back(nearest, fetch);
         // Rows that share keys, or groups that are full, took places of others. Only such queries are searched again, for
         // more rows.
         while !open.is_empty() && fetch < fetch_max {
             fetch = (fetch.max(16) * 4).min(fetch_max);
             let mut still_open = Vec::new();
             for places in open.chunks((REFETCH_MAX / fetch).max(1)) {
-                let tops = self.scan(&self.options.queries.subset(places.iter().copied()), fetch)?;
-                still_open.extend(self.distinct(tops, places, fetch, &mut results)?);
+                let places = places.iter().copied();
+                let mut tops = self.scan(&self.options.queries.subset(places.clone()), fetch)?;
+                still_open.extend(self.distinct(&mut tops, places, fetch, &mut results)?);
             }
             open = still_open;
         }
@@ -196,8 +210,8 @@ impl<'a> Search<'a> {
     }
 
     /// Searches every file for the `fetch` nearest rows of some queries.
-    fn scan(&self, queries: &Queries, fetch: usize) -> Result<Vec<TopK>> {
-        let mut tops = vec![TopK::new(fetch); queries.count()];
+    fn scan(&self, queries: &Queries<'_>, fetch: usize) -> Result<Vec<TopK>> {
+        let mut tops = no_hits(queries.count(), fetch);
         for file in 0..self.snapshot.file_count() {
             let Some(rows) = self.snapshot.file_rows(file) else { continue };
             let Some(candidates) = self.snapshot.searched_count(&rows, &self.options.selection) else { continue };
@@ -206,37 +220,46 @@ impl<'a> Search<'a> {
         Ok(tops)
     }
 
-    /// Puts the different keys among the `fetch` nearest rows of some queries into `results[places[i]]`, and returns the
-    /// places that may be missing some because rows shared keys.
+    /// Puts the different keys among the `fetch` nearest rows of some queries into `results[place]`, and returns the places
+    /// that may be missing some because rows shared keys.
     fn distinct(
         &self,
-        tops: Vec<TopK>,
-        places: &[usize],
+        tops: &mut [TopK],
+        places: impl Iterator<Item = usize>,
         fetch: usize,
         results: &mut [SearchHits],
     ) -> Result<Vec<usize>> {
-        let sources: Vec<FileRows<'_>> =
-            (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file)).collect();
+        let mut columns = FileColumns::new(self.snapshot, self.snapshot.view.manifest.schema.primary());
+        let (mut few, mut many) = ([Key::Int(0); FEW_KEYS], Vec::new());
         // An index may return fewer rows than there are; what it is asked for in the end makes it a scan.
-        let may_miss = self.options.grouping.is_some()
-            && sources.iter().any(|rows| index_of(self.snapshot, rows, self.field.id, &self.options.queries).is_some());
-        let primary = self.snapshot.view.manifest.schema.primary();
-        let key_columns: Vec<Option<ColumnView<'_>>> = sources.iter().map(|rows| rows.column(primary)).collect();
+        let may_miss = self.options.grouping.is_some() && self.has_index();
         let mut open = Vec::new();
-        for (top, &place) in tops.into_iter().zip(places) {
-            let hits = top.into_sorted();
-            let is_full = hits.len() == fetch;
-            let keys = self.keys_of(&key_columns, &hits)?;
+        for (top, place) in tops.iter_mut().zip(places) {
+            let hits = top.sort();
+            let keys = match few.get_mut(..hits.len()) {
+                Some(keys) => keys,
+                None => {
+                    many.resize(hits.len(), Key::Int(0));
+                    &mut many[..]
+                }
+            };
+            self.read_keys(&mut columns, hits, keys)?;
             let (found, is_complete) = match &self.options.grouping {
-                Some(grouping) => self.grouped(&sources, hits, &keys, grouping)?,
-                None => self.unique(hits, &keys),
+                Some(grouping) => self.grouped(hits, keys, grouping)?,
+                None => self.unique(hits, keys),
             };
             results[place] = found;
-            if (is_full || may_miss) && !is_complete {
+            if (hits.len() == fetch || may_miss) && !is_complete {
                 open.push(place);
             }
         }
         Ok(open)
+    }
+
+    /// Whether a file has an index that the search can use.
+    fn has_index(&self) -> bool {
+        let mut files = (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file));
+        files.any(|rows| index_of(self.snapshot, &rows, self.field.id, &self.options.queries).is_some())
     }
 
     /// Offers the matching rows of a window of one file; hits count rows from the window's start. One strategy per file:
@@ -245,7 +268,7 @@ impl<'a> Search<'a> {
         &self,
         file: usize,
         window: Range<usize>,
-        queries: &Queries,
+        queries: &Queries<'_>,
         fetch: usize,
         tops: &mut [TopK],
     ) -> Result<()> {
@@ -256,17 +279,18 @@ impl<'a> Search<'a> {
         let column = slice_column(column, &window);
         let validity = column.validity;
         let Values::Vector { bytes, row_bytes } = column.values else { return Err(self.contradiction()) };
-        if Some(row_bytes) != self.field.row_bytes() {
+        if row_bytes != self.row_bytes {
             return Err(self.contradiction());
         }
-        let column = VectorColumn::new(self.field, bytes).ok_or_else(|| self.contradiction())?;
+        let column = VectorColumn::of_type(self.field.data_type, queries.dim, bytes);
+        let column = column.ok_or_else(|| self.contradiction())?;
         let Some(matching) = snapshot.matching_window(&rows, selection, window) else { return Ok(()) };
         let candidates = matching.row_count;
         let Some(matching) = with_values(matching, validity) else { return Ok(()) };
         let file_index = u32::try_from(file).map_err(|_| Error::internal("more than 2^32 files in one snapshot"))?;
         let filter = matching.filter.as_deref();
         let range = self.options.range;
-        let scan = |queries: &Queries, tops: &mut [TopK]| {
+        let scan = |queries: &Queries<'_>, tops: &mut [TopK]| {
             flat::scan(queries, column, 0..candidates, filter, range, file_index, tops);
         };
         let index = index_of(snapshot, &rows, self.field.id, queries).filter(|index| {
@@ -301,17 +325,19 @@ impl<'a> Search<'a> {
     }
 
     /// The nearest hit of each key, at most `top_k`, and whether those are all there.
-    fn unique(&self, hits: Vec<Hit>, keys: &[Key<'_>]) -> (SearchHits, bool) {
+    fn unique(&self, hits: &[Hit], keys: &[Key<'_>]) -> (SearchHits, bool) {
         let mut seen = HashSet::new();
-        let mut found = SearchHits::default();
-        for (place, hit) in hits.into_iter().enumerate() {
+        let count = hits.len().min(self.options.top_k);
+        let mut found =
+            SearchHits { rows: Vec::with_capacity(count), scores: Vec::with_capacity(count), ..Default::default() };
+        for (place, hit) in hits.iter().enumerate() {
             if found.rows.len() == self.options.top_k {
                 break;
             }
             let is_new =
                 if keys.len() <= FEW_KEYS { !keys[..place].contains(&keys[place]) } else { seen.insert(keys[place]) };
             if is_new {
-                self.add(&mut found, hit);
+                self.add(&mut found, *hit);
             }
         }
         let is_complete = found.rows.len() == self.options.top_k;
@@ -319,21 +345,17 @@ impl<'a> Search<'a> {
     }
 
     /// The nearest hits of the first `top_k` groups, one per key, and whether those are all there.
-    fn grouped(
-        &self,
-        sources: &[FileRows<'_>],
-        hits: Vec<Hit>,
-        keys: &[Key<'_>],
-        grouping: &Grouping,
-    ) -> Result<(SearchHits, bool)> {
+    fn grouped(&self, hits: &[Hit], keys: &[Key<'_>], grouping: &Grouping) -> Result<(SearchHits, bool)> {
+        let sources: Vec<FileRows<'_>> =
+            (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file)).collect();
         let mut seen: HashSet<Key<'_>> = HashSet::new();
         let mut groups = Groups::new(self.options.top_k, grouping);
-        for (hit, key) in hits.into_iter().zip(keys) {
+        for (hit, key) in hits.iter().zip(keys) {
             if groups.is_complete() {
                 break;
             }
             if seen.insert(*key) {
-                groups.push(grouping.key(&sources[hit.file_index as usize], hit.row as usize)?, hit);
+                groups.push(grouping.key(&sources[hit.file_index as usize], hit.row as usize)?, *hit);
             }
         }
         let is_complete = groups.is_complete();
@@ -345,14 +367,15 @@ impl<'a> Search<'a> {
         Ok((found, is_complete))
     }
 
-    /// The keys of hits, all of them before one is looked at: they lie on different pages, whose fetches overlap then.
-    fn keys_of<'c>(&self, columns: &[Option<ColumnView<'c>>], hits: &[Hit]) -> Result<Vec<Key<'c>>> {
-        let key = |hit: &Hit| {
-            let column = columns.get(hit.file_index as usize)?.as_ref()?;
-            Key::at(column, hit.row as usize)
-        };
-        let keys: Option<Vec<Key<'c>>> = hits.iter().map(key).collect();
-        keys.ok_or_else(|| self.contradiction())
+    /// Reads the keys of hits, all of them before one is looked at: they lie on different pages, whose fetches overlap then.
+    fn read_keys<'c>(&self, columns: &mut FileColumns<'c>, hits: &[Hit], keys: &mut [Key<'c>]) -> Result<()> {
+        columns.look_up(hits.iter().map(|hit| hit.file_index));
+        for (hit, key) in hits.iter().zip(keys) {
+            let column = columns.get(hit.file_index);
+            let found = column.and_then(|column| Key::at(column, hit.row as usize));
+            *key = found.ok_or_else(|| self.contradiction())?;
+        }
+        Ok(())
     }
 
     fn add(&self, found: &mut SearchHits, hit: Hit) {
@@ -364,6 +387,21 @@ impl<'a> Search<'a> {
         let collection = self.snapshot.view.manifest.collection;
         let message = format!("a file of collection {collection} contradicts its schema at field {}", self.field.name);
         Error::new(ErrorKind::Corrupt, message)
+    }
+}
+
+/// No hits yet of some queries, in memory of a search before.
+fn no_hits(query_count: usize, fetch: usize) -> Vec<TopK> {
+    let mut tops = TOPS.take();
+    tops.resize_with(query_count, TopK::default);
+    tops.iter_mut().for_each(|top| top.begin(fetch));
+    tops
+}
+
+/// Keeps memory for the next search, unless it is much.
+fn give_back(tops: Vec<TopK>, fetch: usize) {
+    if tops.len().saturating_mul(fetch.max(FEW_KEYS)) <= KEPT_HITS_MAX {
+        TOPS.set(tops);
     }
 }
 

@@ -265,12 +265,12 @@ pub(super) enum FileRows<'a> {
     },
 }
 
-impl FileRows<'_> {
+impl<'a> FileRows<'a> {
     /// A column; `None` when the file is older than the field.
-    pub fn column(&self, field: &FieldSchema) -> Option<ColumnView<'_>> {
+    pub fn column(&self, field: &FieldSchema) -> Option<ColumnView<'a>> {
         match self {
             FileRows::Sealed(file) => file.table.column(field),
-            FileRows::Growing { rows, .. } => rows.column(field),
+            FileRows::Growing { rows, .. } => rows.column_of_file(field),
         }
     }
 

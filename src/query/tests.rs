@@ -137,7 +137,7 @@ fn hits_are_those_of_a_naive_scan_with_one_hit_per_key() {
 }
 
 /// In parts, the last one first.
-fn search_in_parts(snapshot: &Snapshot, options: &SearchOptions, part_count: usize) -> Vec<SearchHits> {
+fn search_in_parts(snapshot: &Snapshot, options: &SearchOptions<'_>, part_count: usize) -> Vec<SearchHits> {
     let search = Search::new(snapshot, options).unwrap();
     let parts = search.parts(part_count);
     let mut tops = search.no_hits(search.query_count());

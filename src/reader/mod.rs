@@ -132,16 +132,24 @@ impl Reader {
 }
 
 fn view(process: &ProcessAttachment, database: &str, name: &str) -> Result<Arc<CollectionView>> {
-    let catalog = process.attachment.catalog()?;
+    let attachment = &process.attachment;
+    if let Some(view) = attachment.remembered(database, name) {
+        process.touch();
+        return Ok(view);
+    }
+    let epoch = attachment.control().catalog_epoch();
+    let catalog = attachment.catalog()?;
     let entry = resolve(&catalog, database, name)?;
     process.touch();
-    process.attachment.view(entry.id, entry.cell).or_else(|error| {
+    let view = attachment.view(entry.id, entry.cell).or_else(|error| {
         // It may have been dropped between the catalog and the manifest: then that is what the caller should hear.
-        let catalog = process.attachment.catalog()?;
-        process.attachment.forget_dropped(&catalog);
+        let catalog = attachment.catalog()?;
+        attachment.forget_dropped(&catalog);
         resolve(&catalog, database, name)?;
         Err(error)
-    })
+    })?;
+    attachment.remember((database, name), epoch, entry.cell, &view);
+    Ok(view)
 }
 
 /// The collection that a name or an alias of a database names.

@@ -83,18 +83,19 @@ impl Reader {
         let schema = &snapshot.view.manifest.schema;
         let field = vector_field(schema, &request.field)?;
         let of_type = || Metric::of_type(field.data_type).first().copied();
+        let dim = field.dim();
         let metric = request.metric.or_else(|| snapshot.metric(field.id)).or_else(of_type).unwrap_or(Metric::Cosine);
         let options = SearchOptions {
             field: field.id,
-            queries: Queries { dim: field.dim(), metric, values: request.vectors.clone() },
+            queries: Queries::borrowed(dim, metric, &request.vectors),
             top_k: request.top_k,
             grouping: None,
             range: request.range,
             settings: request.settings.clone(),
             selection: selection(&snapshot, &request.filter, &request.partitions)?,
         };
-        if !request.vectors.count(field.dim()).1 {
-            let counts = (request.vectors.byte_len(), field.dim());
+        if !request.vectors.count(dim).1 {
+            let counts = (request.vectors.byte_len(), dim);
             return Err(Error::invalid(format_args!("{} bytes are no vectors of dimension {}", counts.0, counts.1)));
         }
         let found = query::search(&snapshot, &options)?;
@@ -170,9 +171,5 @@ fn output_fields<'a>(schema: &'a CollectionSchema, names: &[String]) -> Result<V
 
 fn gather(snapshot: &Snapshot, rows: &[RowAddress], fields: &[&FieldSchema]) -> Result<Rows> {
     let output = OutputRows { snapshot, rows };
-    let mut wanted = vec![snapshot.view.manifest.schema.primary()];
-    wanted.extend(fields);
-    let mut columns = output.columns(&wanted)?;
-    let keys = query::keys_of_column(columns.remove(0))?;
-    Ok(Rows { keys, columns })
+    Ok(Rows { keys: output.keys()?, columns: output.columns(fields)? })
 }

@@ -14,9 +14,7 @@ use crate::proto::milvus::{HybridSearchRequest, SearchRequest, SearchResults};
 use crate::proto::rows::{column_into_wire, keys_from_wire, keys_to_wire, templates_from_wire};
 use crate::proto::schema::{FieldData, IDs, SearchIteratorV2Results, SearchResultData};
 use crate::proto::status::success;
-use crate::query::{
-    Grouping, OutputRows, RowAddress, Search, SearchHits, SearchOptions, Selection, keys_of_column, newest_rows,
-};
+use crate::query::{Grouping, OutputRows, RowAddress, Search, SearchHits, SearchOptions, Selection, newest_rows};
 use crate::sys::memory;
 use crate::types::{ColumnData, DataType, Error, ErrorKind, FieldSchema, Keys, Metric, Result};
 
@@ -48,7 +46,7 @@ pub(super) fn search(session: &Session<'_>, request: SearchRequest) -> Result<Se
 pub(super) struct Prepared {
     params: SearchParams,
     /// What is searched for.
-    pub options: SearchOptions,
+    pub options: SearchOptions<'static>,
     query_count: usize,
 }
 
@@ -86,7 +84,7 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
         Some(SearchInput::Ids(ids)) => vectors_of_keys(found, field, ids, &selection)?,
         None => return Err(Error::invalid("neither vectors nor ids to search for")),
     };
-    let queries = Queries { dim: field.dim(), metric, values };
+    let queries = Queries::owned(field.dim(), metric, values);
     let query_count = check_counts(request, &queries)?;
     let grouping = params.group_by.as_ref().map(|group_by| group_by.grouping(schema, field)).transpose()?;
     let options = SearchOptions {
@@ -123,7 +121,7 @@ fn index_kind(found: &Found, field: &FieldSchema) -> IndexKind {
 fn answer(
     mut found: Found,
     mut request: SearchRequest,
-    nearest: impl FnOnce(&Found, &SearchOptions, &Search<'_>) -> Result<Vec<TopK>>,
+    nearest: impl FnOnce(&Found, &SearchOptions<'_>, &Search<'_>) -> Result<Vec<TopK>>,
 ) -> Result<SearchResults> {
     let Prepared { params, options, query_count } = prepare(&mut found, &mut request)?;
     let mut output = OutputFields::new(&found.view().manifest.schema, &request.output_fields)?;
@@ -159,7 +157,7 @@ fn check_known(request: &SearchRequest) -> Result<()> {
     }
 }
 
-fn check_counts(request: &SearchRequest, queries: &Queries) -> Result<usize> {
+fn check_counts(request: &SearchRequest, queries: &Queries<'_>) -> Result<usize> {
     let count = queries.count();
     check_query_count(count as i64)?;
     // 0: clients that search by id, or that leave the counting to the server.
@@ -302,8 +300,7 @@ impl Reply<'_> {
         let snapshot = &self.found.snapshot;
         let schema = &self.found.view().manifest.schema;
         let output_rows = OutputRows { snapshot, rows: &rows };
-        let keys = output_rows.columns(&[schema.primary()])?.pop().map(keys_of_column);
-        let keys = keys.unwrap_or_else(|| Err(Error::internal("the primary field gave no column")))?;
+        let keys = output_rows.keys()?;
         let (group_by_field_value, group_by_field_values) = self.group_values(&output_rows)?;
         Ok(SearchResultData {
             num_queries: query_count as i64,

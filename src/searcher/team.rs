@@ -48,7 +48,7 @@ impl<'a> Team<'a> {
         &self,
         session: &Session<'_>,
         snapshot: &Snapshot,
-        options: &SearchOptions,
+        options: &SearchOptions<'_>,
         search: &Search<'_>,
     ) -> Result<Option<Vec<TopK>>> {
         let Some((posted, parts)) = self.share(session, snapshot, options, search) else { return Ok(None) };
@@ -80,7 +80,7 @@ impl<'a> Team<'a> {
         &self,
         session: &Session<'_>,
         snapshot: &Snapshot,
-        options: &SearchOptions,
+        options: &SearchOptions<'_>,
         search: &Search<'_>,
     ) -> Option<(Posted, Vec<Part>)> {
         let idle_count = self.board.idle_count();

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -26,6 +26,8 @@ use crate::types::{CollectionId, Epoch, Error, ErrorKind, IndexId, PartitionId, 
 
 /// How long a reader tries to read something that is replaced again and again, or that is named but missing.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(1);
+/// So many names of collections are remembered with what they stand for.
+const NAMES_MAX: usize = 32;
 /// Pause between two tries at the same epoch: the writer is between two steps.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -99,6 +101,7 @@ impl CollectionSummary {
 pub struct Attachment {
     instance: Instance,
     control: Control,
+    control_path: PathBuf,
     /// Device and inode of the control file, to notice that a new server made a new one.
     control_inode: (u64, u64),
     /// Held for a look and a clone only.
@@ -113,6 +116,20 @@ struct Cache {
     views: HashMap<CollectionId, Arc<CollectionView>>,
     /// Of collections that were listed: a list must neither map files nor read every manifest again.
     summaries: HashMap<CollectionId, (Epoch, CollectionSummary)>,
+    /// By the names that requests use: while nothing changes, a search takes one lock and looks nothing else up.
+    named: Vec<NamedView>,
+}
+
+/// What a name, or an alias, stood for.
+#[derive(Debug)]
+struct NamedView {
+    database: String,
+    name: String,
+    /// Of the catalog: at another one the name may stand for something else.
+    epoch: Epoch,
+    cell: u32,
+    /// It keeps no replaced file mapped.
+    view: Weak<CollectionView>,
 }
 
 impl Attachment {
@@ -128,6 +145,7 @@ impl Attachment {
         Ok(Attachment {
             instance: instance.clone(),
             control,
+            control_path: path,
             control_inode,
             cache: Mutex::default(),
             refreshing: Mutex::default(),
@@ -142,7 +160,7 @@ impl Attachment {
     /// Whether the control file is still the one that was mapped. After a stop of the server, or a new start, nothing is
     /// published to this attachment any more: open another one.
     pub fn is_current(&self) -> bool {
-        inode(&paths::control(&self.instance)).is_ok_and(|found| found == self.control_inode)
+        inode(&self.control_path).is_ok_and(|found| found == self.control_inode)
     }
 
     /// The present catalog; parsed again only when its epoch changed.
@@ -166,6 +184,28 @@ impl Attachment {
         })?;
         self.cache().catalog = Some(catalog.clone());
         Ok(catalog.1)
+    }
+
+    /// The present view of what a name stands for, when [`Attachment::remember`] was told and nothing has changed since. Load
+    /// the visible timestamp BEFORE calling this, as for [`Attachment::view`].
+    pub fn remembered(&self, database: &str, name: &str) -> Option<Arc<CollectionView>> {
+        let epoch = self.control.catalog_epoch();
+        let cache = self.cache();
+        let named = cache.named.iter().find(|named| named.name == name && named.database == database)?;
+        let view = named.view.upgrade().filter(|_| named.epoch == epoch)?;
+        (view.manifest.epoch == self.control.manifest_epoch(named.cell)).then_some(view)
+    }
+
+    /// Remembers what a name stands for. `epoch` is the catalog's, loaded before the catalog that says so was taken: then it is
+    /// not newer than that one, and a catalog that says otherwise has another.
+    pub fn remember(&self, (database, name): (&str, &str), epoch: Epoch, cell: u32, view: &Arc<CollectionView>) {
+        let mut cache = self.cache();
+        cache.named.retain(|named| (named.database.as_str(), named.name.as_str()) != (database, name));
+        if cache.named.len() >= NAMES_MAX {
+            cache.named.clear();
+        }
+        let (database, name) = (database.to_owned(), name.to_owned());
+        cache.named.push(NamedView { database, name, epoch, cell, view: Arc::downgrade(view) });
     }
 
     /// The present view of a collection; maps only what changed since the last call. Load the visible timestamp BEFORE

@@ -60,6 +60,21 @@ impl DataType {
         self as i32 >= 100
     }
 
+    /// Bytes of one row of a fixed-width type, a vector's of `dim` dimensions; `None` for strings, JSON, arrays, sparse vectors.
+    pub fn row_bytes(self, dim: usize) -> Option<usize> {
+        match self {
+            DataType::Bool | DataType::Int8 => Some(1),
+            DataType::Int16 => Some(2),
+            DataType::Int32 | DataType::Float => Some(4),
+            DataType::Int64 | DataType::Double | DataType::Timestamptz => Some(8),
+            DataType::VarChar | DataType::Array | DataType::Json | DataType::SparseFloatVector => None,
+            DataType::BinaryVector => Some(dim / 8),
+            DataType::FloatVector => Some(dim * 4),
+            DataType::Float16Vector | DataType::BFloat16Vector => Some(dim * 2),
+            DataType::Int8Vector => Some(dim),
+        }
+    }
+
     /// Milvus' name of the type as error texts spell it, such as `VarChar` or `FloatVector`.
     pub fn name(self) -> &'static str {
         match self {
@@ -257,17 +272,7 @@ impl FieldSchema {
 
     /// Bytes of one row of a fixed-width field: scalars and dense vectors; `None` for strings, JSON, arrays, sparse vectors.
     pub fn row_bytes(&self) -> Option<usize> {
-        match self.data_type {
-            DataType::Bool | DataType::Int8 => Some(1),
-            DataType::Int16 => Some(2),
-            DataType::Int32 | DataType::Float => Some(4),
-            DataType::Int64 | DataType::Double | DataType::Timestamptz => Some(8),
-            DataType::VarChar | DataType::Array | DataType::Json | DataType::SparseFloatVector => None,
-            DataType::BinaryVector => Some(self.dim() / 8),
-            DataType::FloatVector => Some(self.dim() * 4),
-            DataType::Float16Vector | DataType::BFloat16Vector => Some(self.dim() * 2),
-            DataType::Int8Vector => Some(self.dim()),
-        }
+        self.data_type.row_bytes(if self.data_type.is_vector() { self.dim() } else { 0 })
     }
 }
 

@@ -38,7 +38,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn search(
-    queries: &Queries,
+    queries: &Queries<'_>,
     vectors: &[u8],
     rows: Range<usize>,
     filter: Option<&Bitmap>,
@@ -192,7 +192,7 @@ fn bits_are_searched_by_both_metrics() {
         (Metric::Hamming, [(0, 0.0), (1, 4.0), (3, 4.0), (2, 5.0)]),
         (Metric::Jaccard, [(0, 0.0), (1, 0.5), (2, 1.0), (3, 1.0)]),
     ] {
-        let queries = Queries { dim: 16, metric, values: [0b1111_0000u8, 0].repeat(8).into() };
+        let queries = Queries::owned(16, metric, [0b1111_0000u8, 0].repeat(8));
         for filter in [None, Some(Bitmap::ones(4))] {
             let mut tops = vec![TopK::new(4); 8];
             scan(&queries, field, 0..4, filter.as_ref(), None, 0, &mut tops);
@@ -216,7 +216,7 @@ fn queries_that_do_not_fit_the_column_find_nothing() {
     let mut tops = [TopK::new(4)];
     scan(&queries, bits, 0..4, None, None, 0, &mut tops);
     scan(&queries, VectorColumn::of_f32(&column, 4), 0..2, None, None, 0, &mut tops);
-    let wider = Queries { dim: 32, metric: Metric::Hamming, values: vec![0u8; 4].into() };
+    let wider = Queries::owned(32, Metric::Hamming, vec![0u8; 4]);
     scan(&wider, bits, 0..4, None, None, 0, &mut tops);
     assert!(tops[0].clone().into_sorted().is_empty());
 }

@@ -157,13 +157,19 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// When this is no image, one of another version, or a damaged or truncated one.
     pub fn open(image: &'a [u8]) -> Result<Graph<'a>, IndexError> {
-        let header = image.first_chunk::<HEADER_BYTES>().ok_or(IndexError::Damaged("it is shorter than a header"))?;
-        if &header[..8] != MAGIC {
-            return Err(IndexError::Damaged("it does not begin like one"));
-        }
+        let header = header_of(image)?;
         if checksum(CrcAlgorithm::Crc64Nvme, &header[..HEADER_BYTES - 8]) != long_at(header, HEADER_BYTES - 8) {
             return Err(IndexError::Damaged("its header's checksum is wrong"));
         }
+        Graph::reopen(image)
+    }
+
+    /// As [`Graph::open`], of an image that was opened before: its header's checksum is not computed again.
+    ///
+    /// # Errors
+    /// As [`Graph::open`].
+    pub fn reopen(image: &'a [u8]) -> Result<Graph<'a>, IndexError> {
+        let header = header_of(image)?;
         if word_at(header, 8) != VERSION {
             return Err(IndexError::Damaged("its format has another version"));
         }
@@ -265,6 +271,11 @@ impl<'a> Block<'a> {
             ids: ids.as_chunks::<4>().0.first_chunk::<NEIGHBOURS>()?,
         })
     }
+}
+
+fn header_of(image: &[u8]) -> Result<&[u8; HEADER_BYTES], IndexError> {
+    let header = image.first_chunk::<HEADER_BYTES>().ok_or(IndexError::Damaged("it is shorter than a header"))?;
+    if &header[..8] == MAGIC { Ok(header) } else { Err(IndexError::Damaged("it does not begin like one")) }
 }
 
 fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, IndexError> {

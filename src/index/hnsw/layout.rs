@@ -232,8 +232,19 @@ impl<'a> Hnsw<'a> {
     /// # Errors
     /// When this is no image, one of another version, or a damaged or truncated one.
     pub fn open(image: &'a [u8]) -> Result<Hnsw<'a>, IndexError> {
-        let fields = Fields::open(image, MAGIC, VERSION)?;
-        let shape = shape_of(&fields).ok_or(header::CONTRADICTS)?;
+        Hnsw::of_fields(image, &Fields::open(image, MAGIC, VERSION)?)
+    }
+
+    /// As [`Hnsw::open`], of an image that was opened before: its header's checksum is not computed again.
+    ///
+    /// # Errors
+    /// As [`Hnsw::open`].
+    pub fn reopen(image: &'a [u8]) -> Result<Hnsw<'a>, IndexError> {
+        Hnsw::of_fields(image, &Fields::reopen(image, MAGIC, VERSION)?)
+    }
+
+    fn of_fields(image: &'a [u8], fields: &Fields<'_>) -> Result<Hnsw<'a>, IndexError> {
+        let shape = shape_of(fields).ok_or(header::CONTRADICTS)?;
         if shape.image_bytes() != Some(image.len()) {
             return Err(header::WRONG_LENGTH);
         }

@@ -88,8 +88,19 @@ impl<'a> Ivf<'a> {
     /// # Errors
     /// When this is no image, one of another version, or a damaged or truncated one.
     pub fn open(image: &'a [u8]) -> Result<Ivf<'a>, IndexError> {
-        let fields = Fields::open(image, MAGIC, VERSION)?;
-        let shape = shape_of(&fields).ok_or(header::CONTRADICTS)?;
+        Ivf::of_fields(image, &Fields::open(image, MAGIC, VERSION)?)
+    }
+
+    /// As [`Ivf::open`], of an image that was opened before: its header's checksum is not computed again.
+    ///
+    /// # Errors
+    /// As [`Ivf::open`].
+    pub fn reopen(image: &'a [u8]) -> Result<Ivf<'a>, IndexError> {
+        Ivf::of_fields(image, &Fields::reopen(image, MAGIC, VERSION)?)
+    }
+
+    fn of_fields(image: &'a [u8], fields: &Fields<'_>) -> Result<Ivf<'a>, IndexError> {
+        let shape = shape_of(fields).ok_or(header::CONTRADICTS)?;
         if shape.image_bytes() != Some(image.len()) {
             return Err(header::WRONG_LENGTH);
         }
