@@ -31,6 +31,8 @@ import environment
 
 PACKAGES = ["numpy", "rabitqlib", "hnswlib", "faiss-cpu", "usearch", "scalable-vs", "pyvsag"]
 RECALLS = [0.90, 0.95, 0.99]
+# Of curves, one for each library and ShoalDB.
+COLOURS = ["#1f5fbf", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a8b", "#7f8c8d"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -522,7 +524,7 @@ def plot(path, title, rounds):
 
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">']
     lines.append(f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="24" font-size="15">{title}</text>')
-    for mark in (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999):
+    for mark in (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1):
         lines.append(f'<path d="M{x(mark):.1f} {top}V{height - bottom}" stroke="#ddd"/>')
         lines.append(f'<text x="{x(mark):.1f}" y="{height - bottom + 18}" text-anchor="middle">{mark}</text>')
     for rate in (step * 10**decade for decade in range(low, high + 1) for step in (1, 2, 5)):
@@ -531,7 +533,7 @@ def plot(path, title, rounds):
             lines.append(f'<text x="{left - 8}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate:g}</text>')
     lines.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">recall (queries per second: left)</text>')
     for index, (name, turns) in enumerate(rounds.items()):
-        colour = f"hsl({index * 53 % 360} 70% 42%)"
+        colour = COLOURS[index % len(COLOURS)]
         # The median of the rounds, setting by setting.
         settings = [[median(value) for value in zip(*points)] for points in zip(*turns)]
         shown = sorted(point for point in settings if point[0] >= 0.8)

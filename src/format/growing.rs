@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::layout::{ColumnLayout, ColumnPlace, DELETED_COUNT_OFFSET, Layout, PUBLISHED_OFFSET};
+use super::layout::{ColumnLayout, ColumnPlace, Layout, PUBLISHED_OFFSET};
 use super::{FormatError, RowSource};
 use crate::sys::map::SharedMap;
 use crate::types::{
@@ -264,25 +264,6 @@ impl GrowingFile {
     /// `deleted_at` of each row of the capacity: 0 = not deleted, else the timestamp of the delete.
     pub fn deleted_at(&self) -> &[AtomicU64] {
         self.map.atomics_u64(self.layout.deleted_at, self.layout.row_capacity).unwrap_or_default()
-    }
-
-    /// Marks a row deleted, when it is not marked yet, and counts it. Returns whether it was marked now.
-    ///
-    /// # Panics
-    /// When the map is read-only: only the writer marks.
-    pub fn mark_deleted(&self, row: usize, timestamp: Timestamp) -> bool {
-        assert!(self.map.is_writable(), "a reader marks rows deleted");
-        let Some(cell) = self.deleted_at().get(row) else { return false };
-        let is_new = cell.compare_exchange(0, timestamp.0, Ordering::Release, Ordering::Relaxed).is_ok();
-        if is_new {
-            self.map.atomic_u64(DELETED_COUNT_OFFSET).fetch_add(1, Ordering::Relaxed);
-        }
-        is_new
-    }
-
-    /// How many rows [`GrowingFile::mark_deleted`] marked, for statistics.
-    pub fn deleted_count(&self) -> u64 {
-        self.map.atomic_u64(DELETED_COUNT_OFFSET).load(Ordering::Relaxed)
     }
 
     /// Length of the file in bytes.

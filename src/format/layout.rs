@@ -9,7 +9,7 @@ use crate::types::{CollectionSchema, DataType, FieldId, FieldSchema};
 const WHAT: &str = "growing file";
 const MAGIC: [u8; 8] = *b"SHOALGRW";
 const VERSION: u32 = 1;
-/// Bytes of the header before the directory: three cache lines (fixed part, published rows, deleted rows).
+/// Bytes of the header before the directory: three cache lines (fixed part, published rows, one that is free).
 const HEADER_BYTES: usize = 192;
 /// Bytes of one directory record.
 const RECORD_BYTES: usize = 32;
@@ -19,8 +19,6 @@ const FIXED_BYTES: usize = 32;
 const CHECKSUM_OFFSET: usize = 32;
 /// The published row count has a cache line of its own: readers poll it while the writer stores it.
 pub(super) const PUBLISHED_OFFSET: usize = 64;
-/// So has the count of rows marked deleted.
-pub(super) const DELETED_COUNT_OFFSET: usize = 128;
 /// Sections begin at multiples of this: a cache line, and the widest vector register.
 pub(super) const ALIGNMENT: usize = 64;
 /// Most sections of a file: two of its own and four of each field, far above what a schema can hold.

@@ -132,3 +132,40 @@ fn graph_rows_done(at: graph::Progress, rounds: usize) -> usize {
     let done = at.row_count * before + at.done * share;
     done / (FIRST_SHARE + rounds * ROUND_SHARE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn progress_is_told_when_it_grows_and_never_goes_back() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let by = Arc::clone(&told);
+        let progress = BuildProgress::observed(move |rows| by.lock().unwrap().push(rows));
+        [5, 3, 5, 9, 0].into_iter().for_each(|rows| progress.set(rows));
+        assert_eq!((&told.lock().unwrap()[..], progress.rows_done()), (&[5, 9][..], 9));
+    }
+
+    #[test]
+    fn the_stages_of_a_graph_add_up_to_its_rows() {
+        let rounds = 2;
+        let stages = [
+            Stage::Quantise,
+            Stage::Partition,
+            Stage::Link(0),
+            Stage::Search(0),
+            Stage::Link(1),
+            Stage::Search(1),
+            Stage::Link(2),
+        ];
+        let at = |stage, done| graph_rows_done(graph::Progress { stage, done, row_count: 1700 }, rounds);
+        let mut before = 0;
+        for stage in stages {
+            assert_eq!(at(stage, 0), before, "{stage:?} begins where the one before ended");
+            before = at(stage, 1700);
+        }
+        assert_eq!(before, 1700);
+    }
+}

@@ -87,7 +87,9 @@ impl IndexFile {
         let json = page[JSON_AT..HEADER_CHECKSUM_AT].get(..json_len);
         let header: Option<IndexHeader> = json.and_then(|json| serde_json::from_slice(json).ok());
         let header = header.ok_or(IndexError::Damaged("its header cannot be read"))?;
-        if OpenIndex::open(&map.bytes()[IMAGE_OFFSET..])?.row_count() as u64 != header.row_count {
+        let (index, spec) = (OpenIndex::open(&map.bytes()[IMAGE_OFFSET..])?, &header.spec);
+        let (row_count, dim, metric) = (index.row_count() as u64, index.dim(), index.metric());
+        if (row_count, dim, metric) != (header.row_count, spec.dim, spec.metric) {
             return Err(IndexError::Damaged("its header contradicts its image"));
         }
         Ok(IndexFile { map, header })

@@ -159,3 +159,38 @@ impl<'a> SectionsMut<'a> {
         Some(sections)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAGIC: &[u8; 8] = b"SHOALXYZ";
+
+    fn sealed(words: &[u32]) -> Vec<u8> {
+        let mut image = vec![3; BYTES + 70];
+        seal(&mut image, MAGIC, 2, words);
+        image
+    }
+
+    #[test]
+    fn fields_come_back_and_a_changed_body_is_found() {
+        let words: Vec<u32> = (0..FIELDS_MAX as u32).map(|word| word * 77).collect();
+        let mut image = sealed(&words);
+        let fields = Fields::open(&image, MAGIC, 2).unwrap();
+        assert!(words.iter().enumerate().all(|(index, word)| fields.word(index) == *word));
+        verify(&image).unwrap();
+        image[BYTES + 69] ^= 1;
+        assert!(Fields::open(&image, MAGIC, 2).is_ok() && verify(&image).is_err());
+    }
+
+    #[test]
+    fn a_whole_header_of_another_kind_version_or_length_is_refused() {
+        let image = sealed(&[1]);
+        let reason = |image: &[u8], magic, version| Fields::open(image, magic, version).unwrap_err().to_string();
+        assert!(reason(&image, b"SHOALXYY", 2).contains("does not begin like one"));
+        assert!(reason(&image, MAGIC, 3).contains("another version"));
+        assert!(reason(&image[..BYTES + 69], MAGIC, 2).contains("length"));
+        assert!(reason(&[&image[..], &[0]].concat(), MAGIC, 2).contains("length"));
+        assert!(reason(&image[..BYTES - 1], MAGIC, 2).contains("shorter"));
+    }
+}

@@ -8,7 +8,7 @@ use super::queries::{Queries, VectorColumn};
 use super::spec::{IndexKind, SearchSettings};
 use super::{Hit, IndexError, TopK};
 use crate::kernel::VectorRows;
-use crate::types::Bitmap;
+use crate::types::{Bitmap, Metric};
 
 /// What one query asks of an index.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +116,24 @@ impl<'a> OpenIndex<'a> {
             _ => Ok(OpenIndex::Graph(Graph::reopen(image)?)),
         }
     }
+
+    /// Elements of a vector.
+    pub fn dim(&self) -> usize {
+        match self {
+            OpenIndex::Graph(graph) => graph.dim(),
+            OpenIndex::Ivf(ivf) => ivf.dim(),
+            OpenIndex::Hnsw(hnsw) => hnsw.dim(),
+        }
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        match self {
+            OpenIndex::Graph(graph) => graph.metric(),
+            OpenIndex::Ivf(ivf) => ivf.metric(),
+            OpenIndex::Hnsw(hnsw) => hnsw.metric(),
+        }
+    }
 }
 
 impl SearchIndex for OpenIndex<'_> {
@@ -145,7 +163,8 @@ impl SearchIndex for OpenIndex<'_> {
 fn ivf_search<'a>(request: &IndexRequest<'a>) -> IvfSearch<'a> {
     let IndexRequest { k, settings, filter, range, source, file_index } = *request;
     let refine = settings.refine_k.unwrap_or(1.0);
-    IvfSearch { k, probe_count: settings.nprobe, refine, filter, range, source, file_index }
+    let SearchSettings { nprobe: probe_count, empty_lists_max, .. } = *settings;
+    IvfSearch { k, probe_count, empty_lists_max, refine, filter, range, source, file_index }
 }
 
 fn hnsw_search<'a>(request: &IndexRequest<'a>) -> HnswSearch<'a> {
@@ -207,6 +226,35 @@ fn search_graph_range(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_reach_the_search_of_each_kind() {
+        let settings = SearchSettings {
+            ef: Some(70),
+            nprobe: Some(3),
+            empty_lists_max: Some(9),
+            level: None,
+            refine_k: Some(2.5),
+        };
+        let request =
+            IndexRequest { k: 10, settings: &settings, filter: None, range: None, source: None, file_index: 4 };
+        let ivf = ivf_search(&request);
+        assert_eq!((ivf.probe_count, ivf.empty_lists_max, ivf.refine), (Some(3), Some(9), 2.5));
+        let hnsw = hnsw_search(&request);
+        assert_eq!((hnsw.ef, hnsw.refine, hnsw.k, hnsw.file_index), (70, 2.5, 10, 4));
+    }
+
+    #[test]
+    fn the_pool_of_a_range_search_of_a_hierarchy_is_wide_unless_it_is_named() {
+        let range = Some(DistanceRange { low: 0.0, high: 1.0 });
+        let ef = |ef, range| {
+            let settings = SearchSettings { ef, ..SearchSettings::default() };
+            let request = IndexRequest { k: 10, settings: &settings, filter: None, range, source: None, file_index: 0 };
+            hnsw_search(&request).ef
+        };
+        assert_eq!([ef(None, range), ef(Some(20), range), ef(Some(900), range)], [512, 20, 900]);
+        assert_eq!(ef(None, None), SearchSettings::default().graph_ef(10));
+    }
 
     #[test]
     fn few_matching_rows_and_large_fetches_are_scanned() {

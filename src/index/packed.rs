@@ -182,6 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_packed_the_same_whatever_was_packed_before() {
+        for bits in [CodeBits::Four, CodeBits::Six] {
+            let mut packed = [vec![0; bits.bytes(32)], vec![0; bits.bytes(32)]];
+            let mut used =
+                PackScratch { placed: (0..32).map(|value| value as f32).collect(), ..PackScratch::default() };
+            bits.pack(1.0, &mut used, &mut packed[0]);
+            used.placed.fill(0.0);
+            let mut fresh = PackScratch { placed: vec![0.0; 32], ..PackScratch::default() };
+            bits.pack(0.0, &mut used, &mut packed[0]);
+            bits.pack(0.0, &mut fresh, &mut packed[1]);
+            assert_eq!(packed[0], packed[1], "{bits:?}");
+        }
+    }
+
+    #[test]
     fn rows_without_direction_have_no_scale() {
         for bits in [CodeBits::Four, CodeBits::Six] {
             for value in [0.0, f32::INFINITY, f32::NAN] {

@@ -320,6 +320,8 @@ pub struct SearchSettings {
     pub ef: Option<usize>,
     /// Lists of an inverted file that are looked into.
     pub nprobe: Option<usize>,
+    /// Lists in a row without a hit after which a range search of an inverted file ends.
+    pub empty_lists_max: Option<usize>,
     /// 1 (fast) to 10 (thorough).
     pub level: Option<u8>,
     /// Hits whose exact distances are computed, per hit that is wanted.
@@ -346,6 +348,7 @@ impl SearchSettings {
         let settings = SearchSettings {
             ef: of_kind(is_graph, "ef", 1..=i32::MAX as usize)?,
             nprobe: of_kind(is_lists, "nprobe", 1..=65_536)?,
+            empty_lists_max: of_kind(is_lists, "max_empty_result_buckets", 1..=65_536)?,
             level: of_kind(is_graph, "level", 1..=10)?.and_then(|level| u8::try_from(level).ok()),
             refine_k: if kind == IndexKind::Flat { None } else { refine_k(params)? },
         };
@@ -548,6 +551,10 @@ mod tests {
         let error = settings(IndexKind::IvfSq8, "{\"nprobe\": 65537}").unwrap_err();
         assert_eq!(error.message, "Out of range in json: param 'nprobe' (65537) should be in range [1, 65536]");
         assert_eq!(error.kind, ErrorKind::Unexpected);
+        let lists = "{\"max_empty_result_buckets\": 100}";
+        assert_eq!(settings(IndexKind::IvfFlat, lists).unwrap().empty_lists_max, Some(100));
+        assert!(settings(IndexKind::IvfFlat, "{\"max_empty_result_buckets\": 0}").is_err());
+        assert_eq!(settings(IndexKind::Hnsw, lists).unwrap(), SearchSettings::default());
     }
 
     #[test]

@@ -106,6 +106,34 @@ fn a_range_is_found_however_far_out_it_begins() {
 }
 
 #[test]
+fn many_searches_with_one_scratch_find_what_the_first_one_finds() {
+    let values = vectors();
+    let settings = SearchSettings { ef: Some(12), nprobe: Some(2), ..SearchSettings::default() };
+    for kind in built_kinds() {
+        let image = image(kind, &values);
+        let index = OpenIndex::open(&image).unwrap();
+        let search = |query: &[f32], scratch: &mut IndexScratch| {
+            let source = Some(rows(&values));
+            let request = IndexRequest { k: 5, settings: &settings, filter: None, range: None, source, file_index: 0 };
+            let mut top = TopK::new(5);
+            index.search(query, &request, scratch, &mut top).unwrap();
+            top.into_sorted()
+        };
+        let near = &values[..DIM];
+        let far = nearest(&values, near)[ROWS - 1].0 as usize;
+        let expected = search(near, &mut IndexScratch::default());
+        // Marks of a search are a byte per row, 127 or 255 different ones: what a search marked must not count when its mark comes
+        // again, and other searches far away did not write over it.
+        for others in [126, 127, 254, 255] {
+            let mut scratch = IndexScratch::default();
+            assert_eq!(search(near, &mut scratch), expected, "{kind:?}");
+            (0..others).for_each(|_| drop(search(&values[far * DIM..][..DIM], &mut scratch)));
+            assert_eq!(search(near, &mut scratch), expected, "{kind:?} after {others} others");
+        }
+    }
+}
+
+#[test]
 fn vectors_of_another_dimension_are_refused() {
     let values = vectors();
     let progress = BuildProgress::default();
@@ -183,6 +211,22 @@ fn an_index_file_says_what_it_was_built_from() {
         assert_eq!(file.header(), &header);
         file.verify().unwrap();
         assert_eq!(file.index().unwrap().row_count(), ROWS);
+    }
+}
+
+#[test]
+fn a_header_that_tells_another_index_than_the_image_is_refused() {
+    for kind in built_kinds() {
+        let (bytes, header) = file_of(kind);
+        let (mut rows, mut dim, mut metric) = (header.clone(), header.clone(), header);
+        rows.row_count -= 1;
+        dim.spec.dim += 1;
+        metric.spec.metric = Metric::Ip;
+        for other in [rows, dim, metric] {
+            let other = [&encode_header(&other, &bytes[IMAGE_OFFSET..]).unwrap(), &bytes[IMAGE_OFFSET..]].concat();
+            let error = opened(&other).unwrap_err();
+            assert_eq!(error, IndexError::Damaged("its header contradicts its image"), "{kind:?}");
+        }
     }
 }
 

@@ -8,8 +8,9 @@
 use std::sync::OnceLock;
 
 use super::bytes::{ByteRows, ROWS_AT_ONCE};
+use super::dispatch::Level;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512, codes_avx2, codes_avx512};
+use super::{codes_avx2, codes_avx512};
 
 /// Neighbours whose distances are estimated at once.
 pub const NEIGHBOURS: usize = 32;
@@ -30,16 +31,6 @@ pub(super) fn chunks_per_flush(planes: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub struct CodeKernels {
     level: Level,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Level {
-    #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "only without AVX2"))]
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
 }
 
 /// The codes and factors of the 32 neighbours of one vertex, as they lie in memory; no alignment is asked for.
@@ -90,7 +81,7 @@ impl CodeKernels {
     /// The best this CPU has.
     pub fn get() -> CodeKernels {
         static BEST: OnceLock<CodeKernels> = OnceLock::new();
-        *BEST.get_or_init(|| CodeKernels { level: *available().last().unwrap_or(&Level::Scalar) })
+        *BEST.get_or_init(|| CodeKernels { level: *Level::available().last().unwrap_or(&Level::Scalar) })
     }
 
     /// The dot product of an 8-bit code with a 16-bit query; sums wrap.
@@ -200,24 +191,13 @@ impl CodeKernels {
     /// Every level this CPU has, to compare them.
     #[cfg(test)]
     pub(crate) fn every() -> Vec<CodeKernels> {
-        available().into_iter().map(|level| CodeKernels { level }).collect()
+        Level::available().into_iter().map(|level| CodeKernels { level }).collect()
     }
 }
 
 fn scalar(code: &[u8], query: &[i16]) -> i32 {
     let products = code.iter().zip(query).map(|(code, query)| i32::from(*code as i8) * i32::from(*query));
     products.fold(0, i32::wrapping_add)
-}
-
-fn available() -> Vec<Level> {
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "other levels are x86-64's"))]
-    let mut levels = vec![Level::Scalar];
-    #[cfg(target_arch = "x86_64")]
-    {
-        levels.extend(Avx2::detect().map(Level::Avx2));
-        levels.extend(Avx512::detect().map(Level::Avx512));
-    }
-    levels
 }
 
 fn estimate_scalar(estimate: &Estimate<'_>, out: &mut [f32; 32]) -> u32 {

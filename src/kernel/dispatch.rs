@@ -15,8 +15,9 @@ pub struct Kernels {
     level: Level,
 }
 
+/// A level of SIMD, with the proof that the CPU has it.
 #[derive(Clone, Copy, Debug)]
-enum Level {
+pub(super) enum Level {
     /// Tests and other architectures.
     #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "only without AVX2"))]
     Scalar,
@@ -109,7 +110,7 @@ impl Kernels {
 
 impl Level {
     /// From the plainest to the best.
-    fn available() -> Vec<Level> {
+    pub(super) fn available() -> Vec<Level> {
         #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "other levels are x86-64's"))]
         let mut levels = vec![Level::Scalar];
         #[cfg(target_arch = "x86_64")]

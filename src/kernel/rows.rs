@@ -190,3 +190,24 @@ impl<'a> RowBlock<'a> {
         self.vectors.as_ptr().wrapping_add(row * self.row_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_noticed_in_every_element_type() {
+        let is_finite = |element, bytes: &[u8]| VectorRows { bytes, dim: 2, element }.are_finite();
+        for (good, bad) in [(f32::MAX, f32::INFINITY), (f32::MIN, f32::NAN), (1e-45, f32::NEG_INFINITY)] {
+            let of = |value: f32| [1.0f32.to_le_bytes(), value.to_le_bytes()].concat();
+            assert!(is_finite(VectorElement::F32, &of(good)) && !is_finite(VectorElement::F32, &of(bad)));
+            let of = |value: f32| [half::f16::ONE, half::f16::from_f32(value)].map(half::f16::to_le_bytes).concat();
+            let good_half = good.clamp(-65_504.0, 65_504.0);
+            assert!(is_finite(VectorElement::F16, &of(good_half)) && !is_finite(VectorElement::F16, &of(bad)));
+            // The greatest numbers round up to infinity.
+            let of = |value: f32| [half::bf16::ONE, half::bf16::from_f32(value)].map(half::bf16::to_le_bytes).concat();
+            assert!(is_finite(VectorElement::BF16, &of(good * 0.5)) && !is_finite(VectorElement::BF16, &of(bad)));
+        }
+        assert!(is_finite(VectorElement::I8, &[0x80, 0xff]));
+    }
+}

@@ -110,11 +110,6 @@ impl Log {
         self.next = Lsn(self.next.0 + 1);
     }
 
-    /// Bytes of records that wait for [`Log::write`].
-    pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
     /// Writes what is buffered; with `durable`, also fdatasyncs. After an error the log refuses further writes: what
     /// the kernel did with the failed pages is unknown.
     ///

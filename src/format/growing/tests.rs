@@ -128,16 +128,3 @@ fn a_chunk_is_about_as_large_as_asked() {
         assert!(file_bytes > bytes * 9 / 10 && file_bytes < bytes + (16 << 10), "{file_bytes} of {bytes}");
     }
 }
-
-#[test]
-fn a_row_is_marked_once_and_counted_once() {
-    let schema = schema(DataType::Int64);
-    let rows = batch(&schema, 3, 1);
-    let mut writer = writer(&schema, &ChunkCapacity::for_batch(&schema, &rows, 0, 3, 0));
-    writer.append(&rows, 0..3, Timestamp(1));
-    let reader = GrowingFile::open(Arc::clone(&writer.file().map)).unwrap();
-    assert!(writer.file().mark_deleted(1, Timestamp(7)));
-    assert!(!writer.file().mark_deleted(1, Timestamp(8)));
-    assert!(!writer.file().mark_deleted(usize::MAX, Timestamp(8)));
-    assert_eq!((reader.deleted_at()[1].load(Ordering::Acquire), reader.deleted_count()), (7, 1));
-}

@@ -324,6 +324,30 @@ fn an_iteration_hands_out_every_row_once_and_nearly_in_order() {
 }
 
 #[test]
+fn an_iteration_keeps_to_its_filter_whether_it_walks_or_scans() {
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters::new(Metric::L2, DIM), &values);
+    let graph = Graph::open(&image).unwrap();
+    for step in [2, 300] {
+        let filter = one_in(step, ROWS);
+        let source = Some(VectorRows::of_f32(bytes_of(&values), DIM));
+        let parameters = SearchParameters { k: 10, ef: 20, filter: Some(&filter), source, file_index: 0 };
+        let mut rows = graph.iterate(&values[..DIM], parameters).unwrap();
+        assert_eq!(rows.visited_count() == ROWS, step == 300, "what few rows pass is scanned at once");
+        let mut found: Vec<u32> = Vec::new();
+        loop {
+            let batch = rows.next_nearest(97);
+            found.extend(batch.iter().map(|hit| hit.row));
+            if batch.len() < 97 {
+                break;
+            }
+        }
+        found.sort_unstable();
+        assert!(found.iter().map(|row| *row as usize).eq(filter.iter_ones()), "one in {step}");
+    }
+}
+
+#[test]
 fn inner_products_without_the_vectors_are_those_of_the_query() {
     let values = vectors(500, DIM, 1);
     let image = image(BuildParameters::new(Metric::Ip, DIM), &values);

@@ -327,7 +327,9 @@ impl Finder {
             if index > row_level {
                 at = walker.descend(&level, at, &mut distances);
             } else {
-                walker.walk(&level, at, builder.parameters.ef_construction, &mut distances);
+                // Milvus takes any number: memory goes by what there is to find.
+                let ef = builder.parameters.ef_construction.min(level.count());
+                walker.walk(&level, at, ef, &mut distances);
                 let neighbours = walker.pool.all().map(|(distance, place)| Neighbour { distance, place });
                 chooser.candidates.clear();
                 chooser.candidates.extend(neighbours.filter(|neighbour| neighbour.distance.is_finite()));

@@ -308,6 +308,15 @@ fn many_equal_rows_do_not_hide_other_rows_and_are_all_found() {
 }
 
 #[test]
+fn the_largest_pool_of_a_build_takes_no_more_memory_than_there_are_rows() {
+    let values = clustered(200, 8, 1);
+    let with = |ef_construction| {
+        image(HnswParameters { ef_construction, ..parameters(Metric::L2, Encoding::Column) }, &values, 8)
+    };
+    assert!(with(i32::MAX as usize) == with(200));
+}
+
+#[test]
 fn what_is_no_vector_is_refused() {
     let progress = BuildProgress::default();
     assert!(HnswBuilder::new(parameters(Metric::L2, Encoding::Column), column(&[], 4), &progress).is_err());
@@ -348,6 +357,8 @@ fn every_flipped_header_byte_and_every_truncation_is_found() {
         assert!(Hnsw::open(&image[..length]).is_err(), "length {length}");
     }
     assert!(Hnsw::open(&[&image[..], &[0]].concat()).is_err());
+    // A row less, with a right checksum: the lengths do not fit.
+    assert!(Hnsw::open(&with_field(&image, 2, 49)).is_err());
 }
 
 #[test]

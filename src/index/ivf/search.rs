@@ -17,7 +17,7 @@ const PROBE_COUNT: usize = 8;
 const RERANK_SPARE: usize = 10;
 /// Listed rows that are worth a call of the kernels.
 const LISTED_ROWS: usize = 256;
-/// A range search ends when so many lists in a row had nothing within the range, as in Milvus.
+/// A range search that names no number ends when so many lists in a row had nothing within the range, as in Milvus.
 const EMPTY_LISTS_MAX: usize = 2;
 
 /// What a search is asked for.
@@ -27,6 +27,8 @@ pub struct IvfSearch<'a> {
     pub k: usize,
     /// Lists to look into at least.
     pub probe_count: Option<usize>,
+    /// A range search ends when so many lists in a row had nothing within the range.
+    pub empty_lists_max: Option<usize>,
     /// Hits whose exact distances are computed, per hit that is wanted.
     pub refine: f32,
     /// Rows that may be hits, one bit per row; `None` for all.
@@ -51,6 +53,14 @@ pub struct IvfScratch {
     nearest: TopK,
     /// Rows whose distances the last search computed.
     pub scanned_count: usize,
+}
+
+#[cfg(test)]
+impl IvfScratch {
+    /// Rows whose exact distances the last search of codes computed.
+    pub fn refined_count(&self) -> usize {
+        self.rows.len()
+    }
 }
 
 impl Ivf<'_> {
@@ -112,9 +122,10 @@ impl Ivf<'_> {
         mut look: impl FnMut(usize) -> usize,
     ) {
         let has_end = search.range.is_some_and(|range| range.high < f32::INFINITY);
+        let empty_max = search.empty_lists_max.unwrap_or(EMPTY_LISTS_MAX);
         let (mut found, mut empty) = (0, 0);
         for place in 0..order.len() {
-            let is_enough = found >= search.k || (has_end && empty >= EMPTY_LISTS_MAX);
+            let is_enough = found >= search.k || (has_end && empty >= empty_max);
             if place >= probed && is_enough {
                 return;
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::index::flat::DistanceRange;
-use crate::index::trial::{built, clustered, column, damaged, every, exact, recall, reshaped};
+use crate::index::trial::{built, clustered, column, damaged, every, exact, recall, reshaped, with_field};
 use crate::index::{BuildProgress, Hit, TopK, header};
 use crate::types::{Bitmap, Metric};
 
@@ -20,7 +20,16 @@ fn image(parameters: IvfParameters, values: &[f32], dim: usize) -> Vec<u8> {
 
 fn search(k: usize, probe_count: usize) -> IvfSearch<'static> {
     let probe_count = Some(probe_count);
-    IvfSearch { k, probe_count, refine: 1.0, filter: None, range: None, source: None, file_index: 0 }
+    IvfSearch {
+        k,
+        probe_count,
+        empty_lists_max: None,
+        refine: 1.0,
+        filter: None,
+        range: None,
+        source: None,
+        file_index: 0,
+    }
 }
 
 fn found(ivf: &Ivf<'_>, query: &[f32], search: &IvfSearch<'_>) -> Vec<Hit> {
@@ -96,6 +105,42 @@ fn a_range_has_what_a_flat_scan_has() {
         let range = DistanceRange { low: all[20].distance, high: all[120].distance };
         let search = IvfSearch { range: Some(range), source: Some(column(&values, DIM)), ..search(200, 64) };
         assert_eq!(found(&ivf, query, &search), exact(metric, &values, query, 200, None, Some(range)), "{metric:?}");
+    }
+}
+
+#[test]
+fn a_range_search_goes_on_past_as_many_empty_lists_as_it_is_told() {
+    // A ring far from the query: the lists nearest to it have nothing within the range.
+    let values = clustered(ROWS, DIM, 1);
+    let image = image(parameters(Metric::L2, false), &values, DIM);
+    let ivf = Ivf::open(&image).unwrap();
+    let query = &values[DIM * 7..][..DIM];
+    let all = exact(Metric::L2, &values, query, ROWS, None, None);
+    let range = DistanceRange { low: all[ROWS * 9 / 10].distance, high: 1e9 };
+    let with = |empty_lists_max| {
+        let source = Some(column(&values, DIM));
+        let mut scratch = IvfScratch::default();
+        let search = IvfSearch { range: Some(range), empty_lists_max, source, ..search(ROWS, 1) };
+        let mut top = TopK::new(ROWS);
+        ivf.search(query, &search, &mut scratch, &mut top).unwrap();
+        (top.into_sorted().len(), scratch.scanned_count)
+    };
+    let (few, short) = with(None);
+    let (some, longer) = with(Some(6));
+    assert!(few <= some && short < longer, "{few} {some} {short} {longer}");
+    assert_eq!(with(Some(48)), (ROWS / 10, ROWS));
+}
+
+#[test]
+fn as_many_rows_are_refined_as_are_asked_for() {
+    let values = clustered(ROWS, DIM, 1);
+    let image = image(parameters(Metric::L2, true), &values, DIM);
+    let ivf = Ivf::open(&image).unwrap();
+    for (refine, count) in [(0.1, 20), (1.0, 20), (2.5, 35), (7.0, 80)] {
+        let mut scratch = IvfScratch::default();
+        let search = IvfSearch { refine, source: Some(column(&values, DIM)), ..search(10, 48) };
+        ivf.search(&values[..DIM], &search, &mut scratch, &mut TopK::new(10)).unwrap();
+        assert_eq!(scratch.refined_count(), count, "{refine}");
     }
 }
 
@@ -186,6 +231,8 @@ fn every_flipped_header_byte_and_every_truncation_is_found() {
         assert!(Ivf::open(&image[..length]).is_err(), "length {length}");
     }
     assert!(Ivf::open(&[&image[..], &[0]].concat()).is_err());
+    // A row less, with a right checksum: the lengths do not fit.
+    assert!(Ivf::open(&with_field(&image, 2, 49)).is_err());
 }
 
 #[test]

@@ -99,6 +99,29 @@ fn few_bytes_are_kept_and_none_of_a_file_that_is_gone() {
 }
 
 #[test]
+fn bitmaps_that_are_large_push_others_out_and_those_that_are_too_large_are_not_kept() {
+    let (kept, world) = (Kept::new(), world(1));
+    let table = &tables(&world)[0];
+    let ask = |number: usize, bytes: usize| {
+        let plan = plan(&world, &format!("number < {number}"), &Templates::default());
+        let evaluated = Cell::new(false);
+        kept.passing(table, &plan, || {
+            evaluated.set(true);
+            Bitmap::zeros(bytes * 8)
+        });
+        evaluated.get()
+    };
+    let half = KEPT_FILTER_BYTES_MAX / 2;
+    for number in 0..3 {
+        assert!(ask(number, half) && ask(number, half), "{number}");
+    }
+    assert!(!ask(2, half) && !ask(1, half) && ask(0, half));
+    assert!((0..3).all(|_| ask(9, KEPT_FILTER_BYTES_MAX + 8)));
+    assert!(!ask(0, half) && !ask(1, half), "what was used last stays");
+    assert!(kept.0.lock().unwrap().bytes <= KEPT_FILTER_BYTES_MAX);
+}
+
+#[test]
 fn a_lock_that_nobody_gives_back_costs_time_only() {
     let (kept, world) = (Kept::new(), world(1));
     let table = &tables(&world)[0];

@@ -11,7 +11,9 @@ const BOTTOM: f64 = 50.0;
 /// Recalls below it are of no interest.
 const RECALL_MIN: f64 = 0.8;
 /// Where the axis of recall is marked; it is stretched towards 1, where indexes differ.
-const RECALL_MARKS: [f64; 7] = [0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
+const RECALL_MARKS: [f64; 8] = [0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0];
+/// Of curves, in turns; numbers, because not every program that draws SVG knows other forms.
+const COLOURS: [&str; 6] = ["#1f5fbf", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#117a8b"];
 
 /// A line of the plot.
 pub(super) struct Curve {
@@ -60,7 +62,7 @@ pub(super) fn draw(title: &str, curves: &[Curve]) -> Option<String> {
         HEIGHT / 2.0
     ));
     for (index, curve) in curves.iter().enumerate() {
-        let colour = format!("hsl({} 70% 42%)", index * 67 % 360);
+        let colour = COLOURS[index % COLOURS.len()];
         let mut path = String::new();
         for (recall, rate) in curve.points.iter().filter(is_shown) {
             // Writing to a string cannot fail.
@@ -79,7 +81,7 @@ pub(super) fn draw(title: &str, curves: &[Curve]) -> Option<String> {
     Some(svg)
 }
 
-/// Missing recall on a logarithmic scale, from the left edge at the lowest to the right one at 0.9995.
+/// Missing recall on a logarithmic scale, from the left edge at the lowest to the right one at 0.9995 and all above.
 fn x(recall: f64) -> f64 {
     let missing = |recall: f64| (1.0 - recall).max(0.0005).ln();
     let share = (missing(RECALL_MIN) - missing(recall)) / (missing(RECALL_MIN) - missing(1.0));

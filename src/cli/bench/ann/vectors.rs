@@ -91,9 +91,9 @@ fn read<T: Copy>(path: &Path, part: Part, metric: Metric, convert: Convert<T>) -
     };
     let table =
         parsed.map_err(|reason| Error::invalid(format!("cannot read vectors from {}: {reason}", path.display())))?;
-    match table.dim {
-        0 => Err(Error::invalid(format!("cannot read vectors from {}: there are none in it", path.display()))),
-        _ => Ok(table),
+    match table.values.is_empty() {
+        true => Err(Error::invalid(format!("cannot read vectors from {}: there are none in it", path.display()))),
+        false => Ok(table),
     }
 }
 
@@ -371,9 +371,14 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_unknown_is_refused() {
         let npy = npy_file("<f4", "False", "2, 3", &[0; 23]);
-        for (name, bytes) in
-            [("a.npy", &npy[..]), ("a.fvecs", &[2, 0, 0, 0, 1]), ("a", b"rows"), ("a", &[0, 0, 8, 1, 9])]
-        {
+        let none = npy_file("<f4", "False", "0, 3", &[]);
+        for (name, bytes) in [
+            ("a.npy", &npy[..]),
+            ("a.npy", &none[..]),
+            ("a.fvecs", &[2, 0, 0, 0, 1]),
+            ("a", b"rows"),
+            ("a", &[0, 0, 8, 1, 9]),
+        ] {
             let (_dir, path) = file(name, bytes);
             assert!(load(&path, Part::Base, L2).is_err(), "{name}");
         }
