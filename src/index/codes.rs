@@ -209,8 +209,16 @@ impl CodedQuery {
         round_to_words(&self.placed, inverse, &mut self.words);
     }
 
-    /// The squared distance in the space of the codes, from a record with fewer than 8 bits per element; not a number for one
-    /// of another length. `codes` is memory to unpack it in.
+    /// The squared distance in the space of the codes; not a number for a record of another length.
+    #[inline]
+    pub fn distance(&self, kernels: CodeKernels, record: &[u8]) -> f32 {
+        let Some((scalars, codes)) = Scalars::split(record).filter(|(_, codes)| codes.len() == self.words.len()) else {
+            return f32::NAN;
+        };
+        self.distance_of(scalars, kernels.dot_query(codes, &self.words))
+    }
+
+    /// As [`CodedQuery::distance`], from a record with fewer bits. `codes` is memory to unpack it in.
     #[inline]
     pub fn packed_distance(&self, kernels: CodeKernels, bits: CodeBits, record: &[u8], codes: &mut Vec<u8>) -> f32 {
         let fits = |(_, packed): &(Scalars, &[u8])| packed.len() == bits.bytes(self.words.len());
@@ -220,8 +228,8 @@ impl CodedQuery {
         self.distance_of(scalars, kernels.dot_query(codes, &self.words))
     }
 
-    /// The squared distances to listed records of 8 bits per element, into `distances.list`: none when one of the list is no
-    /// record.
+    /// As [`CodedQuery::distance`] of listed records, several at a time, into `distances.list`: none when one of the list is no
+    /// record. For records that lie anywhere and were asked for: those that follow each other are read faster one by one.
     pub fn distances(
         &self,
         kernels: CodeKernels,

@@ -4,7 +4,7 @@
 //! less. When too few rows were found, it goes on.
 
 use super::layout::Ivf;
-use crate::index::codes::{CodedQuery, RecordDistances};
+use crate::index::codes::CodedQuery;
 use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::flat::DistanceRange;
 use crate::index::{Hit, IndexError, TopK};
@@ -49,7 +49,6 @@ pub struct IvfScratch {
     rows: Vec<u32>,
     exact: ExactScratch,
     query: CodedQuery,
-    codes: RecordDistances,
     nearest: TopK,
     /// Rows whose distances the last search computed.
     pub scanned_count: usize,
@@ -184,27 +183,30 @@ impl Ivf<'_> {
         let Some(coder) = self.coder else {
             return Err(IndexError::Mismatch("it holds no vectors, and their column is not there"));
         };
-        let IvfScratch { order, rows, exact: memory, query: coded, codes, nearest, scanned_count, .. } = scratch;
+        let IvfScratch { order, rows, exact: memory, query: coded, nearest, scanned_count, .. } = scratch;
         coder.place_query(query, coded);
         let refined = (search.k as f32 * search.refine.max(1.0)).ceil() as usize;
         nearest.begin(if exact.is_some() { refined + RERANK_SPARE } else { search.k });
         let kernels = CodeKernels::get();
         self.probe(order, probed, search, |list| {
             let (first, listed) = self.list(list);
-            let row_at = |place: u32| u32::from_le_bytes(listed[place as usize - first]);
-            rows.clear();
-            let places = first as u32..(first + listed.len()) as u32;
-            rows.extend(places.filter(|place| self.is_allowed(row_at(*place), search)));
-            coded.distances(kernels, &self.records, rows, codes);
-            for (place, distance) in rows.iter().zip(&codes.list) {
+            let mut found = 0;
+            for (index, row) in listed.iter().enumerate() {
+                let row = u32::from_le_bytes(*row);
+                if !self.is_allowed(row, search) {
+                    continue;
+                }
+                found += 1;
+                let Some(record) = self.records.get(first + index) else { continue };
                 // What is too large for the codes is far, but it is there.
-                let distance = if distance.is_nan() { f32::INFINITY } else { *distance };
+                let distance = coded.distance(kernels, record);
+                let distance = if distance.is_nan() { f32::INFINITY } else { distance };
                 if distance <= nearest.bound() {
-                    nearest.push(Hit { file_index: search.file_index, row: row_at(*place), distance });
+                    nearest.push(Hit { file_index: search.file_index, row, distance });
                 }
             }
-            *scanned_count += rows.len();
-            rows.len()
+            *scanned_count += found;
+            found
         });
         let target = Target { file_index: search.file_index, range: search.range };
         let Some(exact) = exact else {
