@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::flat::DistanceRange;
+use super::graph::space::mix;
 use super::hnsw::{Encoding, HnswSettings};
 use super::ivf::IvfSettings;
 use super::spec::{BuildSettings, GraphSettings, IndexKind, IndexSpec, SearchSettings};
+use super::trial::clustered;
 use super::*;
 use crate::format::samples::Random;
 use crate::kernel::{VectorElement, VectorRows};
-use crate::types::{DataType, Metric};
+use crate::types::{Bitmap, DataType, Metric};
 
 const DIM: usize = 16;
 const ROWS: usize = 2000;
@@ -80,6 +82,71 @@ fn every_kind_finds_the_nearest_rows() {
         for query in values.chunks_exact(DIM).step_by(200) {
             let expected: Vec<u32> = nearest(&values, query)[..10].iter().map(|(row, _)| *row).collect();
             assert_eq!(found(&image, query, 10, None, &values), expected, "{kind:?}");
+        }
+    }
+}
+
+/// Rows of a place among all, by distance to the query, that a filter wants.
+type Wants = fn(place: usize, row: u64) -> bool;
+
+/// Of a thousand, at random.
+fn in_a_thousand(row: u64, count: u64) -> bool {
+    mix(row) % 1000 < count
+}
+
+const FILTERS: [(&str, Wants); 15] = [
+    ("0.1 %", |_, row| in_a_thousand(row, 1)),
+    ("0.5 %", |_, row| in_a_thousand(row, 5)),
+    ("1 %", |_, row| in_a_thousand(row, 10)),
+    ("5 %", |_, row| in_a_thousand(row, 50)),
+    ("10 %", |_, row| in_a_thousand(row, 100)),
+    ("50 %", |_, row| in_a_thousand(row, 500)),
+    ("90 %", |_, row| in_a_thousand(row, 900)),
+    ("99 %", |_, row| in_a_thousand(row, 990)),
+    ("the nearest 10 %", |place, _| place < FILTERED_ROWS / 10),
+    ("the nearest half", |place, _| place < FILTERED_ROWS / 2),
+    ("all but the nearest 20", |place, _| place >= 20),
+    ("all but the nearest 1 %", |place, _| place >= FILTERED_ROWS / 100),
+    ("all but the nearest 10 %", |place, _| place >= FILTERED_ROWS / 10),
+    ("10 % of all but the nearest 1 %", |place, row| place >= FILTERED_ROWS / 100 && in_a_thousand(row, 100)),
+    ("the farthest half", |place, _| place >= FILTERED_ROWS / 2),
+];
+
+/// Rows of the test of filters.
+const FILTERED_ROWS: usize = 6000;
+
+#[test]
+fn a_graph_finds_under_filters_what_it_finds_without_wherever_the_wanted_rows_lie() {
+    let values = clustered(FILTERED_ROWS, DIM, 1);
+    let progress = BuildProgress::default();
+    let build = builder(&spec(IndexKind::RabitqGraph), rows(&values), 2, &progress).unwrap();
+    let mut image = vec![0; build.image_bytes()];
+    build.write(&mut image).unwrap();
+    let index = OpenIndex::open(&image).unwrap();
+    let queries = clustered(12, DIM, 2);
+    let orders: Vec<Vec<(u32, f32)>> = queries.chunks_exact(DIM).map(|query| nearest(&values, query)).collect();
+    let settings = SearchSettings { ef: Some(60), ..SearchSettings::default() };
+    let mut scratch = IndexScratch::default();
+    for (name, wants) in FILTERS {
+        for k in [10, 100] {
+            let (mut shared, mut wanted) = (0, 0);
+            for (query, order) in queries.chunks_exact(DIM).zip(&orders) {
+                let mut filter = Bitmap::zeros(FILTERED_ROWS);
+                let passing = order.iter().enumerate().filter(|(place, (row, _))| wants(*place, u64::from(*row)));
+                passing.for_each(|(_, (row, _))| filter.set(*row as usize, true));
+                let filter = Some(&filter);
+                let source = Some(rows(&values));
+                let request = IndexRequest { k, settings: &settings, filter, range: None, source, file_index: 0 };
+                let mut top = TopK::new(k);
+                index.search(query, &request, &mut scratch, &mut top).unwrap();
+                let is_wanted = |row: u32| request.filter.is_some_and(|filter| filter.get(row as usize));
+                let truth: Vec<u32> = order.iter().map(|(row, _)| *row).filter(|row| is_wanted(*row)).take(k).collect();
+                let hits = top.into_sorted();
+                assert!(hits.len() == truth.len() && hits.iter().all(|hit| is_wanted(hit.row)), "{name}, {k}");
+                wanted += truth.len();
+                shared += hits.iter().filter(|hit| truth.contains(&hit.row)).count();
+            }
+            assert!(shared * 100 >= wanted * 95, "{name}, {k}: {shared} of {wanted}");
         }
     }
 }

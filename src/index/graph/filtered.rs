@@ -2,9 +2,9 @@
 //! when that is less work, or when the walk turns out to be more.
 
 use super::gather::Limit;
-use super::layout::Graph;
+use super::layout::{Graph, SCALARS_BYTES};
 use super::search::{Candidate, Scratch, keep_nearest};
-use crate::kernel::CodeKernels;
+use crate::kernel::{CodeKernels, VectorRows};
 use crate::types::Bitmap;
 
 /// Rows whose vectors are asked for before the first of them is used.
@@ -14,7 +14,9 @@ const SCAN_KEPT: usize = 1024;
 /// What a visit costs in nanoseconds, and each of its cache lines, which are asked for ahead (784 and 50 dimensions).
 const VISIT_NS: [usize; 2] = [100, 8];
 /// What a row of a scan costs in nanoseconds, and each of its cache lines.
-const ROW_NS: [usize; 2] = [8, 2];
+const ROW_NS: [usize; 2] = [8, 5];
+/// A byte that lies apart from the one read before costs as much as so many of one run.
+const APART: usize = 2;
 /// A pool of this size costs as much to keep in order as to fill.
 pub(in crate::index) const POOL_SORTED: usize = 1024;
 /// Visits for each vertex that is nearer than where a walk ends: estimates err.
@@ -23,22 +25,31 @@ const VISITS_PER_VERTEX: f64 = 1.5;
 /// visited (`RANK_POWER`, `RANK_BASE`: measured such that a search finds under any filter what it finds without).
 const RANK_SHARE: f32 = 0.7;
 /// The power of the share of wanted rows by which fewer of them are enough: more are seen on the way.
-const RANK_POWER: f32 = 0.75;
+const RANK_POWER: f32 = 0.65;
 /// Wanted rows beside that part of `ef`, and how many fewer when all rows are wanted: few are no measure.
-const RANK_BASE: [f32; 2] = [3.0, 5.0];
+const RANK_BASE: [f32; 2] = [2.0, 4.0];
 
 /// Wanted rows for each hit beyond ten, where few are wanted: of many hits, fewer are among what is seen meanwhile.
 const RANK_OF_HITS: f32 = 0.5;
 /// After so many rows that were looked at for the filter, older ones count half.
 const RECENT_ROWS: u32 = 256;
-/// Fewer wanted rows than expected among the visited, in standard deviations, that are no chance.
-const DEVIATIONS: f32 = 3.0;
+/// Fewer wanted rows than expected among the visited, in standard deviations, that are hardly chance.
+const DEVIATIONS: f32 = 2.0;
+/// One in so many of those expected is missing then, at least.
+const RARER: f32 = 4.0;
+/// A walk among rows that are not wanted may take this part of what a scan costs before it is given up.
+const EARLY: usize = 8;
 
 /// How many wanted rows must be nearer than what is left when a walk ends, where `share` of the rows are wanted.
 pub(super) fn rank(k: usize, ef: usize, share: f32) -> usize {
     let of_ef = ef as f32 * RANK_SHARE * share.powf(RANK_POWER);
     let of_hits = k.saturating_sub(10) as f32 * (1.0 - share) * RANK_OF_HITS;
     (RANK_BASE[0] - RANK_BASE[1] * share + of_ef + of_hits).round().max(1.0) as usize
+}
+
+/// How many wanted rows must be visited, nearer than what is left, when a walk ends around which they are rare.
+pub(super) fn certain(k: usize, rank: usize) -> usize {
+    2 * k + rank
 }
 
 /// What a walk learns about where the wanted rows lie.
@@ -78,12 +89,19 @@ impl Local {
         rank(k, limit.ef, share.min(1.0)).min(limit.rank)
     }
 
-    /// Whether wanted rows are rarer around the query than elsewhere, and that is no chance: the nearest of them lie far away, where
-    /// more rows are about equally far than estimates can tell apart. Only a scan finds them for sure.
+    /// Whether wanted rows are rarer around the query than elsewhere, and that is hardly chance.
     pub fn is_rare(&self, visited: usize, share: f32) -> bool {
         let expected = visited as f32 * share;
         let missing = expected - self.visited as f32;
-        missing * 2.0 > expected && missing * missing > DEVIATIONS * DEVIATIONS * expected
+        missing * RARER > expected && missing * missing > DEVIATIONS * DEVIATIONS * expected
+    }
+
+    /// Whether a walk among rows that are not wanted will hardly visit `k` that are before it has cost as much as a scan.
+    #[inline]
+    pub fn is_hopeless(&self, k: usize, visited: usize, limit: &Limit) -> bool {
+        visited > limit.visits_max / EARLY
+            && self.visited.saturating_mul(limit.visits_max) < k.saturating_mul(visited)
+            && self.is_rare(visited, limit.share)
     }
 }
 
@@ -111,29 +129,40 @@ impl Graph<'_> {
         Plan::Walk(Limit { ef, share: share as f32, rank, visits_max })
     }
 
-    /// Collects what may be among the `k` nearest rows that `filter` wants, with 8-bit distances.
+    /// Whether to scan the column is less work than to scan the codes, which lie a block apart.
+    pub(super) fn is_column_cheaper(&self, source: &VectorRows<'_>) -> bool {
+        source.row_bytes() < (self.shape.code_dim + SCALARS_BYTES).next_multiple_of(64) * APART
+    }
+
+    /// Collects what may be among the `k` nearest rows that `filter` wants, with 8-bit distances; `false` when a scan is less
+    /// work and it is not to be one of codes.
     pub(super) fn collect_wanted(
         &self,
         k: usize,
         plan: Plan,
+        by_codes: bool,
         filter: Option<&Bitmap>,
         scratch: &mut Scratch,
         nearest: &mut Vec<Candidate>,
-    ) {
+    ) -> bool {
         let matching = || filter.map_or(self.shape.row_count, Bitmap::count_ones);
         if let Plan::Walk(limit) = plan
             && self.gather(k, limit, filter, scratch, nearest)
             && (nearest.len() >= k || nearest.len() >= matching())
         {
-            return;
+            return true;
         }
         // The wanted rows lie elsewhere.
         nearest.clear();
+        if !by_codes {
+            return false;
+        }
         scratch.begin(self.shape.row_count);
         match filter {
             None => self.scan(k, 0..self.shape.row_count, scratch, nearest),
             Some(filter) => self.scan(k, filter.iter_ones(), scratch, nearest),
         }
+        true
     }
 
     fn scan(&self, k: usize, wanted: impl Iterator<Item = usize>, scratch: &mut Scratch, nearest: &mut Vec<Candidate>) {

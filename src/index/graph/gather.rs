@@ -1,8 +1,10 @@
 //! The walk of a search. It visits the nearest vertex known, again and again, whether it is wanted or not, and keeps the wanted
 //! rows whose distance was estimated, visited or not. It ends when what is left to visit is farther than a number of wanted
-//! rows: under a filter it goes as far as the wanted rows of this query lie, and no farther.
+//! rows: under a filter it goes as far as the wanted rows of this query lie, and no farther. Where they turn out to be rare around
+//! the query it goes on, and ends by the distances of the wanted rows it visited: among the many rows that are about as far
+//! as they are, estimates alone would name the wrong ones.
 
-use super::filtered::{Local, rank};
+use super::filtered::{Local, certain, rank};
 use super::frontier::{AHEAD_MAX, Ahead, Frontier};
 use super::layout::{Block, Graph};
 use super::pool::Pool;
@@ -12,9 +14,6 @@ use crate::types::Bitmap;
 
 /// The first visits lead straight to the query: each decides on the next. Later the next few are known well before.
 const VISITS_ALONE: usize = 8;
-
-/// A walk past rows that are not wanted may take this part of what a scan costs before it is given up.
-const EARLY: usize = 8;
 
 /// When a walk ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +36,12 @@ struct Gather<'a, 'g> {
     filter: Option<&'a Bitmap>,
     rank: usize,
     local: Local,
+    /// So many of the wanted rows that were visited must be nearer than what is left; 0 unless wanted rows are rare.
+    certain: usize,
+    /// Those.
+    found: &'a mut Pool,
+    /// The distance of the farthest of them.
+    floor: f32,
     stamps: &'a mut [u8],
     stamp: u8,
     /// Wanted, estimated.
@@ -49,13 +54,14 @@ impl Gather<'_, '_> {
     /// What is farther need not be visited.
     #[inline]
     fn end(&self) -> f32 {
-        self.seen.distance_of(self.rank - 1)
+        self.seen.distance_of(self.rank - 1).max(self.floor)
     }
 
     /// Takes up the neighbours of a block; `distance` is that of its vector.
     #[inline]
     fn follow(&mut self, block: &Block<'_>, distance: f32) {
-        let mut below = self.query.estimate(self.kernels, block, distance, self.seen.bound(), &mut self.estimates);
+        let bound = self.seen.bound().max(self.floor);
+        let mut below = self.query.estimate(self.kernels, block, distance, bound, &mut self.estimates);
         // Which were visited is unforeseeable: they are sorted out without a branch.
         let mut fresh = [0u8; 32];
         let mut count = 0;
@@ -71,7 +77,8 @@ impl Gather<'_, '_> {
         for index in &fresh[..count] {
             let index = usize::from(index & 31);
             let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
-            if distance < end {
+            // The end of a walk under a filter may move.
+            if distance < end || self.filter.is_some() {
                 self.frontier.push(distance, id);
             }
             if self.stamps[id as usize] != self.stamp - 1 && distance < self.seen.bound() {
@@ -89,14 +96,41 @@ impl Gather<'_, '_> {
         }
     }
 
+    /// At the end of a walk: whether it is to go on, to where the wanted rows are.
+    fn goes_on(&mut self, k: usize, share: f32, visited_count: usize, visited: &[Candidate]) -> bool {
+        if self.filter.is_none() || self.certain > 0 || !self.local.is_rare(visited_count, share) {
+            return false;
+        }
+        self.certain = certain(k, self.rank);
+        self.found.begin(self.certain, 0);
+        self.note(visited);
+        true
+    }
+
+    /// Takes note of the wanted rows of a visit.
+    #[inline]
+    fn learn(&mut self, k: usize, limit: &Limit, visited: &[Candidate]) {
+        self.local.visit(!visited.is_empty());
+        self.rank = self.local.rank(k, limit);
+        self.note(visited);
+    }
+
+    /// Takes note of wanted rows that were visited, when it matters how far they are.
+    fn note(&mut self, visited: &[Candidate]) {
+        if self.certain > 0 {
+            visited.iter().for_each(|found| self.found.insert(found.distance, found.id));
+            self.floor = self.found.distance_of(self.certain - 1);
+        }
+    }
+
     /// Takes up to `count` vertices ahead, nearest first, and asks for their blocks.
     #[inline]
     fn fill(&mut self, ahead: &mut Ahead, count: usize) {
         while ahead.len() < count {
             let Some((estimate, id)) = self.frontier.pop() else { return };
             if estimate > self.end() {
-                // All others are farther still.
-                return self.frontier.clear();
+                // All others are farther still, but the end may move.
+                return if self.filter.is_none() { self.frontier.clear() } else { self.frontier.push(estimate, id) };
             }
             let was_visited = std::mem::replace(&mut self.stamps[id as usize], self.stamp) == self.stamp;
             if !was_visited {
@@ -149,14 +183,26 @@ impl Graph<'_> {
         nearest: &mut Vec<Candidate>,
     ) -> bool {
         let kernels = CodeKernels::get();
-        let Scratch { stamps, stamp, query, frontier, visited_count, scale_max, .. } = scratch;
+        let Scratch { found, stamps, stamp, query, frontier, visited_count, scale_max, .. } = scratch;
         frontier.clear();
         // More rows than these are other graphs'.
         let stamps = &mut stamps[..self.shape.row_count];
-        let (rank, estimates, local) = (limit.rank.max(1), [0.0; 32], Local::default());
-        let stamp = *stamp;
-        let mut walk =
-            Gather { graph: self, kernels, query, filter, rank, local, stamps, stamp, seen, frontier, estimates };
+        let mut walk = Gather {
+            graph: self,
+            kernels,
+            query,
+            filter,
+            rank: limit.rank.max(1),
+            local: Local::default(),
+            certain: 0,
+            found,
+            floor: f32::NEG_INFINITY,
+            stamps,
+            stamp: *stamp,
+            seen,
+            frontier,
+            estimates: [0.0; 32],
+        };
         let mut entry_distance = f32::INFINITY;
         if let Some(routes) = self.routes() {
             // What is no number becomes infinity.
@@ -169,7 +215,10 @@ impl Graph<'_> {
             let is_alone = *visited_count < VISITS_ALONE;
             walk.fill(&mut ahead, if is_alone { 1 } else { AHEAD_MAX + 1 });
             let Some(id) = ahead.pop() else {
-                return filter.is_none() || !walk.local.is_rare(*visited_count, limit.share);
+                if walk.goes_on(k, limit.share, *visited_count, nearest) {
+                    continue;
+                }
+                return true;
             };
             let Some(block) = self.block(id) else { continue };
             *visited_count += 1;
@@ -186,10 +235,8 @@ impl Graph<'_> {
             let count = nearest.len();
             self.add_rows(Candidate { distance, id }, k, filter, nearest);
             if filter.is_some() {
-                walk.local.visit(nearest.len() > count);
-                walk.rank = walk.local.rank(k, &limit);
-                let is_expensive = *visited_count > limit.visits_max / EARLY;
-                if is_expensive && walk.local.is_rare(*visited_count, limit.share) {
+                walk.learn(k, &limit, &nearest[count..]);
+                if walk.local.is_hopeless(k, *visited_count, &limit) {
                     return false;
                 }
             }

@@ -10,7 +10,7 @@ use super::layout::{Block, Graph, Shape};
 use super::pool::Pool;
 use super::space::Space;
 use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
-use crate::index::{Hit, IndexError, TopK};
+use crate::index::{Hit, IndexError, Queries, QueryValues, TopK, VectorColumn, flat};
 use crate::kernel::{CodeKernels, QueryTable, TableScale, VectorRows, round_to_words, tabulate};
 use crate::types::{Bitmap, Metric};
 
@@ -48,11 +48,15 @@ pub struct Scratch {
     pool: Pool,
     /// Wanted rows.
     pub(super) seen: Pool,
+    /// Wanted rows that were visited.
+    pub(super) found: Pool,
     pub(super) frontier: Frontier,
     pub(super) query: PlacedQuery,
     nearest: Vec<Candidate>,
     rows: Vec<u32>,
     exact: ExactScratch,
+    /// A query that a column is scanned with.
+    values: QueryValues,
     /// Vertices that the last search visited.
     pub visited_count: usize,
     /// The coarsest vector that the last search visited.
@@ -186,11 +190,36 @@ impl Graph<'_> {
         let mut nearest = std::mem::take(&mut scratch.nearest);
         nearest.clear();
         let matching = filter.map_or(self.shape.row_count, Bitmap::count_ones);
-        self.collect_wanted(k, self.plan(k, ef.max(k), matching), filter, scratch, &mut nearest);
+        let by_column = source.filter(|source| self.is_column_cheaper(source));
+        let plan = self.plan(k, ef.max(k), matching);
+        if !self.collect_wanted(k, plan, by_column.is_none(), filter, scratch, &mut nearest) {
+            scratch.nearest = nearest;
+            by_column.into_iter().for_each(|source| self.scan_column(query, source, &parameters, scratch, top));
+            return Ok(());
+        }
         keep_nearest(&mut nearest, k, if source.is_some() { scratch.margin() } else { 0.0 });
         self.offer(query, source, &nearest, file_index, scratch, top);
         scratch.nearest = nearest;
         Ok(())
+    }
+
+    /// Offers the wanted rows of a column.
+    fn scan_column(
+        &self,
+        query: &[f32],
+        source: VectorRows<'_>,
+        parameters: &SearchParameters<'_>,
+        scratch: &mut Scratch,
+        top: &mut TopK,
+    ) {
+        if let QueryValues::Dense(values) = &mut scratch.values {
+            values.clear();
+            values.extend_from_slice(query);
+        }
+        let queries = Queries::borrowed(self.shape.dim, self.shape.metric, &scratch.values);
+        let (rows, vectors) = (0..self.shape.row_count, VectorColumn::Dense(source));
+        let SearchParameters { filter, file_index, .. } = *parameters;
+        flat::scan(&queries, vectors, rows, filter, None, file_index, std::slice::from_mut(top));
     }
 
     /// Whether query, filter and column fit the graph.

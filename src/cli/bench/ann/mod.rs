@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use self::inputs::Inputs;
 use self::outcome::Outcome;
 use self::subject::{IndexName, Subject};
-use self::sweep::Searches;
+use self::sweep::{Filter, Searches};
 use super::Bench;
 use crate::types::{DataType, Error, Metric, Result};
 
@@ -136,7 +136,8 @@ pub(super) fn run(bench: &Bench, options: &Options, json: Option<&Path>) -> Resu
         together: None,
         while_building: None,
     };
-    let searches = Searches { subject: &subject, queries: &inputs.queries, truth: &inputs.truth, filter: "" };
+    let searches =
+        Searches { subject: &subject, queries: &inputs.queries, truth: &inputs.truth, filter: Filter::Same("") };
     if options.interactive {
         return answer_lines(&searches, &outcome, options.threads);
     }

@@ -25,6 +25,8 @@ use crate::types::{ColumnData, DataType, Error, ErrorKind, Keys, Metric, Result}
 /// The field that filters look at, and how many values it has.
 pub(super) const BUCKET: &str = "bucket";
 pub(super) const BUCKETS: u64 = 1_000;
+/// How many lists are searched.
+pub(super) const NPROBE: &str = "nprobe";
 
 const DATABASE: &str = "default";
 const INSERT_BYTES: usize = 16 << 20;
@@ -102,7 +104,7 @@ impl IndexName {
         let spec = IndexSpec::of_vectors(DataType::FloatVector, dim, &self.pairs(metric))?;
         Ok(match spec.settings {
             BuildSettings::Flat => None,
-            BuildSettings::Ivf(_) => Some("nprobe"),
+            BuildSettings::Ivf(_) => Some(NPROBE),
             BuildSettings::Graph(_) | BuildSettings::Hnsw(_) => Some("ef"),
         })
     }

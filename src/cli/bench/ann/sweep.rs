@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::share;
-use super::subject::Subject;
+use super::subject::{BUCKET, Subject};
 use super::vectors::Table;
 use crate::cli::bench::report::percentile;
 use crate::types::{Error, Result};
@@ -38,7 +38,27 @@ pub(super) struct Searches<'a> {
     /// What must be found.
     pub truth: &'a Table<u32>,
     /// Which rows may be found.
-    pub filter: &'a str,
+    pub filter: Filter<'a>,
+}
+
+/// A filter of searches.
+#[derive(Clone, Copy)]
+pub(super) enum Filter<'a> {
+    /// The same text in each search.
+    Same(&'a str),
+    /// A text of its own in each search: what is kept of filters that came before is of no use.
+    New(&'a str),
+}
+
+impl Filter<'_> {
+    /// The text in the search of a query.
+    fn text(self, query: usize) -> String {
+        match self {
+            Filter::Same(text) => text.to_owned(),
+            // No bucket is negative: the same rows pass.
+            Filter::New(text) => format!("{text} and {BUCKET} > -{}", query + 1),
+        }
+    }
 }
 
 /// What a thread brings back: nanoseconds of each of its queries, and how many true rows were found.
@@ -93,7 +113,8 @@ impl Searches<'_> {
     fn search_all(&self, parameter: usize, queries: impl Iterator<Item = usize>) -> Result<Share> {
         let mut share = Share { times_ns: Vec::new(), found: 0 };
         for query in queries {
-            let request = Subject::request(self.queries.row(query), self.truth.dim, parameter, self.filter);
+            let request =
+                Subject::request(self.queries.row(query), self.truth.dim, parameter, &self.filter.text(query));
             let started = Instant::now();
             let keys = self.subject.search(&request)?;
             share.times_ns.push(started.elapsed().as_nanos() as u64);
