@@ -178,6 +178,16 @@ fn every_flipped_header_byte_and_every_truncation_is_found() {
 }
 
 #[test]
+fn an_entry_that_is_no_row_is_refused_though_the_checksum_is_right() {
+    let mut image = image(BuildParameters::new(Metric::L2, 8), &vectors(50, 8, 1));
+    for (entry, is_row) in [(49u32, true), (50, false), (u32::MAX, false)] {
+        image[36..40].copy_from_slice(&entry.to_le_bytes());
+        layout::fix_header_checksum(&mut image);
+        assert_eq!(Graph::open(&image).is_ok(), is_row, "{entry}");
+    }
+}
+
+#[test]
 fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm() {
     let values = vectors(300, 8, 1);
     let whole = image(BuildParameters::new(Metric::L2, 8), &values);

@@ -304,6 +304,11 @@ fn many_equal_rows_do_not_hide_other_rows_and_are_all_found() {
         let search = HnswSearch { filter: Some(&filter), ..search };
         let hits = found(&hnsw, &[0.25; DIM], &search);
         assert!(hits.len() == 80 && hits.iter().all(|hit| hit.distance == 0.0 && hit.row.is_multiple_of(9)));
+        // The vertex itself is forbidden, not its twins, and so many rows are allowed that a walk comes by.
+        let mut odd = Bitmap::zeros(1000 + ROWS);
+        (1..1000 + ROWS).step_by(2).for_each(|row| odd.set(row, true));
+        let hits = found(&hnsw, &[0.25; DIM], &HnswSearch { filter: Some(&odd), k: 5, ef: 5, ..search });
+        assert!(hits.len() == 5 && hits.iter().all(|hit| hit.distance == 0.0 && hit.row % 2 == 1));
     }
 }
 
@@ -357,8 +362,9 @@ fn every_flipped_header_byte_and_every_truncation_is_found() {
         assert!(Hnsw::open(&image[..length]).is_err(), "length {length}");
     }
     assert!(Hnsw::open(&[&image[..], &[0]].concat()).is_err());
-    // A row less, with a right checksum: the lengths do not fit.
+    // A row less, with a right checksum: the lengths do not fit. An entry that is no vertex of its level.
     assert!(Hnsw::open(&with_field(&image, 2, 49)).is_err());
+    assert!(Hnsw::open(&with_field(&image, 6, 50)).is_err());
 }
 
 #[test]
