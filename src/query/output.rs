@@ -34,7 +34,18 @@ impl OutputRows<'_> {
     pub fn keys(&self) -> Result<Keys> {
         let primary = self.snapshot.view.manifest.schema.primary();
         self.check_bytes(&[primary])?;
-        keys_of_column(self.column(primary))
+        if primary.data_type != DataType::Int64 {
+            return keys_of_column(self.column(primary));
+        }
+        // No key is null: there is nothing else to look at.
+        let gather = self.gather(primary);
+        let mut keys = Vec::with_capacity(self.rows.len());
+        for address in self.rows {
+            let column = gather.column(*address).map(|column| column.values);
+            let Some(Values::Int64(values)) = column else { return keys_of_column(self.column(primary)) };
+            keys.push(values.get(address.row as usize).copied().unwrap_or_default());
+        }
+        Ok(Keys::Int(keys))
     }
 
     /// Several fields of every row, in the order asked.

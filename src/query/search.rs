@@ -326,6 +326,11 @@ impl<'a> Search<'a> {
 
     /// The nearest hit of each key, at most `top_k`, and whether those are all there.
     fn unique(&self, hits: &[Hit], keys: &[Key<'_>]) -> (SearchHits, bool) {
+        if hits.len() <= self.options.top_k && are_other_integers(keys) {
+            let rows = hits.iter().map(|hit| RowAddress { file: hit.file_index, row: hit.row }).collect();
+            let scores = hits.iter().map(|hit| hit.score(self.options.queries.metric)).collect();
+            return (SearchHits { rows, scores, groups: Vec::new() }, hits.len() == self.options.top_k);
+        }
         let mut seen = HashSet::new();
         let count = hits.len().min(self.options.top_k);
         let mut found =
@@ -388,6 +393,18 @@ impl<'a> Search<'a> {
         let message = format!("a file of collection {collection} contradicts its schema at field {}", self.field.name);
         Error::new(ErrorKind::Corrupt, message)
     }
+}
+
+/// Whether keys are few integers, each another, as those of most searches are.
+fn are_other_integers(keys: &[Key<'_>]) -> bool {
+    let mut integers = [0; FEW_KEYS];
+    keys.iter().enumerate().all(|(place, key)| match (key, integers.get_mut(..=place)) {
+        (Key::Int(key), Some([before @ .., last])) => {
+            *last = *key;
+            !before.contains(key)
+        }
+        _ => false,
+    })
 }
 
 /// No hits yet of some queries, in memory of a search before.

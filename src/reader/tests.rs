@@ -138,6 +138,33 @@ fn a_reader_searches_queries_and_counts_by_name_and_by_alias() {
 }
 
 #[test]
+fn a_name_that_was_used_means_what_the_present_catalog_says() {
+    let home = Home::new();
+    let served = home.serve(5);
+    let reader = Reader::attach(home.data_dir()).unwrap();
+    let first = reader.describe("default", "things").unwrap();
+    let again = reader.describe("default", "things").unwrap();
+    assert!(Arc::ptr_eq(&first, &again));
+    let mut catalog = (*reader.catalog().unwrap()).clone();
+    let alias = catalog.aliases.pop().unwrap();
+    served.publisher.publish_catalog(&catalog).unwrap();
+    let error = reader.describe("default", "things").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::CollectionNotFound);
+    assert_eq!(reader.count("default", "items", "").unwrap(), 5);
+    catalog.aliases.push(CatalogAlias { alias: "items".to_owned(), ..alias });
+    catalog.collections[0].name = "things".to_owned();
+    served.publisher.publish_catalog(&catalog).unwrap();
+    for name in ["items", "things", "items"] {
+        assert_eq!(reader.count("default", name, "").unwrap(), 5, "{name}");
+    }
+    assert_eq!(reader.count("other", "items", "").unwrap_err().kind, ErrorKind::DatabaseNotFound);
+    // A new manifest of the same name is another view.
+    publish(&served.publisher, &World::empty(KeyKind::Int), first.manifest.chunks[0].clone());
+    let next = reader.describe("default", "things").unwrap();
+    assert!(!Arc::ptr_eq(&first, &next) && next.manifest.epoch > first.manifest.epoch);
+}
+
+#[test]
 fn rows_beyond_the_visible_timestamp_are_not_seen() {
     let home = Home::new();
     let served = home.serve(4);

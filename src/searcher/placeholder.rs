@@ -18,22 +18,23 @@ pub(super) fn query_vectors(bytes: &[u8], field: &FieldSchema) -> Result<QueryVa
         .map_err(|error| Error::invalid(format_args!("the placeholder group cannot be read: {error}")))?;
     let placeholder = group
         .placeholders
-        .first()
+        .into_iter()
+        .next()
         .ok_or_else(|| Error::invalid("the placeholder group is empty, there is nothing to search for"))?;
     let is_rounded = check_type(placeholder.r#type, field)?;
     check_query_count(placeholder.values.len() as i64)?;
     let row_bytes = if is_rounded { field.dim() * size_of::<f32>() } else { field.row_bytes().unwrap_or(0) };
-    let mut vectors = Vec::with_capacity(placeholder.values.len() * row_bytes);
-    for value in &placeholder.values {
-        let actual = value.len();
-        if actual != row_bytes {
-            let message = format!(
-                "fail to search on QueryNode: vector dimension mismatch, expected vector size(byte) {row_bytes}, actual {actual}"
-            );
-            return Err(Error::new(ErrorKind::InvalidParameter, message));
-        }
-        vectors.extend_from_slice(value);
+    if let Some(value) = placeholder.values.iter().find(|value| value.len() != row_bytes) {
+        let message = format!(
+            "fail to search on QueryNode: vector dimension mismatch, expected vector size(byte) {row_bytes}, actual {}",
+            value.len()
+        );
+        return Err(Error::new(ErrorKind::InvalidParameter, message));
     }
+    let vectors = match <[Vec<u8>; 1]>::try_from(placeholder.values) {
+        Ok([one]) => one,
+        Err(several) => several.concat(),
+    };
     if is_rounded { rounded(field, &vectors) } else { query_values(field, vectors) }
 }
 
@@ -60,6 +61,10 @@ fn rounded(field: &FieldSchema, bytes: &[u8]) -> Result<QueryValues> {
 }
 
 fn finite(values: Vec<f32>) -> Result<QueryValues> {
+    // Without an end before the last value it is a few instructions for many values.
+    if values.iter().fold(true, |are_finite, value| are_finite & value.is_finite()) {
+        return Ok(QueryValues::Dense(values));
+    }
     match values.iter().find(|value| !value.is_finite()) {
         Some(value) => Err(Error::invalid(format_args!("value '{value}' is not a number or infinity"))),
         None => Ok(QueryValues::Dense(values)),
