@@ -215,7 +215,7 @@ impl CodedQuery {
         let Some((scalars, codes)) = Scalars::split(record).filter(|(_, codes)| codes.len() == self.words.len()) else {
             return f32::NAN;
         };
-        self.distance_of(scalars, kernels.dot_query(codes, &self.words))
+        self.distance_of(scalars, kernels.dot_query(codes, &self.words, &[]))
     }
 
     /// As [`CodedQuery::distance`], from a record with fewer bits. `codes` is memory to unpack it in.
@@ -225,7 +225,7 @@ impl CodedQuery {
         let Some((scalars, packed)) = Scalars::split(record).filter(fits) else { return f32::NAN };
         codes.resize(self.words.len(), 0);
         bits.unpack(packed, codes);
-        self.distance_of(scalars, kernels.dot_query(codes, &self.words))
+        self.distance_of(scalars, kernels.dot_query(codes, &self.words, &[]))
     }
 
     /// As [`CodedQuery::distance`] of listed records, several at a time, into `distances.list`: none when one of the list is no

@@ -18,6 +18,8 @@ pub const NEIGHBOURS: usize = 32;
 pub const CODE_DIM_STEP: usize = 32;
 /// Bytes of one chunk, of codes and of look-up tables alike.
 pub(super) const CHUNK_BYTES: usize = 64;
+/// Bytes that the CPU fetches at once.
+const LINE_BYTES: usize = 64;
 /// Most bits per dimension of a neighbour's code.
 pub const CODE_PLANES_MAX: usize = 4;
 
@@ -62,6 +64,8 @@ pub struct QueryTable<'a> {
     pub offset: f32,
     /// Squared distance of query and vertex.
     pub base: f32,
+    /// What is read next: its cache lines are asked for, one for each of the codes.
+    pub ahead: &'a [u8],
 }
 
 /// An estimate as the kernels take it, checked: whole chunks and as many planes as there may be.
@@ -75,6 +79,7 @@ pub(super) struct Estimate<'a> {
     pub offset: f32,
     pub base: f32,
     pub bound: f32,
+    pub ahead: &'a [u8],
 }
 
 impl CodeKernels {
@@ -84,15 +89,16 @@ impl CodeKernels {
         *BEST.get_or_init(|| CodeKernels { level: *Level::available().last().unwrap_or(&Level::Scalar) })
     }
 
-    /// The dot product of an 8-bit code with a 16-bit query; sums wrap.
+    /// The dot product of an 8-bit code with a 16-bit query; sums wrap. Meanwhile the cache lines of `ahead` are asked for, one for
+    /// every 32 elements: many at once would hold up what is read next.
     ///
     /// # Panics
     /// When the lengths differ or are no multiple of [`CODE_DIM_STEP`].
     #[inline]
-    pub fn dot_query(self, code: &[u8], query: &[i16]) -> i32 {
+    pub fn dot_query(self, code: &[u8], query: &[i16], ahead: &[u8]) -> i32 {
         assert!(code.len() == query.len() && code.len().is_multiple_of(CODE_DIM_STEP));
         // SAFETY: the lengths were checked.
-        unsafe { self.products([code.as_ptr()], query)[0] }
+        unsafe { self.products([code.as_ptr()], query, ahead)[0] }
     }
 
     /// The dot products of the 8-bit codes of listed rows with a 16-bit query, several at a time; sums wrap. `false`, and
@@ -115,11 +121,11 @@ impl CodeKernels {
                 *pointer = unsafe { rows.pointer(*row) };
             }
             // SAFETY: rows are as long as the query, whose length was checked.
-            *out = unsafe { self.products(pointers, query) };
+            *out = unsafe { self.products(pointers, query, &[]) };
         }
         for (row, out) in rest.iter().zip(of_rest) {
             // SAFETY: as above.
-            *out = unsafe { self.products([rows.pointer(*row)], query)[0] };
+            *out = unsafe { self.products([rows.pointer(*row)], query, &[])[0] };
         }
         true
     }
@@ -127,15 +133,18 @@ impl CodeKernels {
     /// # Safety
     /// Every row is valid for as many bytes as the query has elements, a multiple of [`CODE_DIM_STEP`].
     #[inline(always)]
-    unsafe fn products<const R: usize>(self, rows: [*const u8; R], query: &[i16]) -> [i32; R] {
+    unsafe fn products<const R: usize>(self, rows: [*const u8; R], query: &[i16], ahead: &[u8]) -> [i32; R] {
         // SAFETY: the tokens prove the CPU's features; the rest is the caller's duty.
         unsafe {
             match self.level {
-                Level::Scalar => rows.map(|row| scalar(std::slice::from_raw_parts(row, query.len()), query)),
+                Level::Scalar => {
+                    self.prefetch(ahead);
+                    rows.map(|row| scalar(std::slice::from_raw_parts(row, query.len()), query))
+                }
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2(_) => codes_avx2::products(rows, query),
+                Level::Avx2(_) => codes_avx2::products(rows, query, ahead),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512(_) => codes_avx512::products(rows, query),
+                Level::Avx512(_) => codes_avx512::products(rows, query, ahead),
             }
         }
     }
@@ -164,6 +173,7 @@ impl CodeKernels {
             offset: table.offset * ((1 << planes) - 1) as f32,
             base: table.base + neighbours.addend_low,
             bound,
+            ahead: table.ahead,
         };
         match self.level {
             Level::Scalar => estimate_scalar(&estimate, out),
@@ -179,13 +189,12 @@ impl CodeKernels {
     /// Asks for the cache lines of `bytes`.
     #[inline]
     pub fn prefetch(self, bytes: &[u8]) {
-        #[cfg(target_arch = "x86_64")]
-        for line in bytes.chunks(64) {
-            // SAFETY: a prefetch is harmless, and SSE is part of x86-64.
-            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) }
+        // Four at once: the loop would cost more than what it does.
+        let (fours, rest) = bytes.as_chunks::<{ LINE_BYTES * 4 }>();
+        for four in fours {
+            (0..4).for_each(|line| ask(four, line * LINE_BYTES));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = bytes;
+        (0..rest.len()).step_by(LINE_BYTES).for_each(|at| ask(rest, at));
     }
 
     /// Every level this CPU has, to compare them.
@@ -195,12 +204,26 @@ impl CodeKernels {
     }
 }
 
+/// Asks for the cache line at `at`, if there is one.
+#[inline(always)]
+pub(super) fn ask(bytes: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if at < bytes.len() {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is harmless, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, at);
+}
+
 fn scalar(code: &[u8], query: &[i16]) -> i32 {
     let products = code.iter().zip(query).map(|(code, query)| i32::from(*code as i8) * i32::from(*query));
     products.fold(0, i32::wrapping_add)
 }
 
 fn estimate_scalar(estimate: &Estimate<'_>, out: &mut [f32; 32]) -> u32 {
+    CodeKernels { level: Level::Scalar }.prefetch(estimate.ahead);
     let neighbours = &estimate.neighbours;
     let mut sums = [0u32; NEIGHBOURS];
     for plane in neighbours.codes.chunks_exact(estimate.entries.len()) {

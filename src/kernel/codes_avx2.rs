@@ -2,14 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{CHUNK_BYTES, Estimate, chunks_per_flush};
+use super::codes::{CHUNK_BYTES, Estimate, ask, chunks_per_flush};
 
 /// # Safety
 /// The CPU has AVX2; every row is valid for as many bytes as the query has elements, a multiple of 32.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn products<const R: usize>(rows: [*const u8; R], query: &[i16]) -> [i32; R] {
+pub(super) unsafe fn products<const R: usize>(rows: [*const u8; R], query: &[i16], ahead: &[u8]) -> [i32; R] {
     let mut sums = [_mm256_setzero_si256(); R];
     for at in (0..query.len()).step_by(16) {
+        ask(ahead, at * 2);
         // SAFETY: 16 elements from `at` lie in each.
         unsafe {
             let query = _mm256_loadu_si256(query.as_ptr().add(at).cast());
@@ -50,6 +51,7 @@ pub(super) unsafe fn estimate(estimate: &Estimate<'_>, out: &mut [f32; 32]) -> u
                 *sum = _mm256_add_epi16(*sum, *sum);
             }
             for at in (first..plane_bytes.min(first + flush_bytes)).step_by(CHUNK_BYTES / 2) {
+                ask(estimate.ahead, plane * plane_bytes + at);
                 // SAFETY: half a chunk from `at` lies in the entries and in each plane.
                 let (codes, entries) = unsafe {
                     (

@@ -40,4 +40,4 @@ pub use dispatch::{Kernels, QUERY_TILE};
 pub use element::VectorElement;
 pub use rotate::{ROTATION_ROUNDS, rotate};
 pub use rows::{RowBlock, Rows, VectorRows};
-pub use tabulate::{TableScale, round_to_words, tabulate};
+pub use tabulate::{TableScale, WORD_MAX, round_to_words, tabulate};

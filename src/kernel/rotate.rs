@@ -18,78 +18,98 @@ pub fn rotate(values: &mut [f32], signs: &[u8]) {
         // SAFETY: the CPU has AVX-512, just detected.
         return unsafe { rotate_avx512(values, signs) };
     }
-    rotate_plain(values, signs, exchange_all);
+    rotate_plain(values, signs, flip_and_exchange_all);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn rotate_avx512(values: &mut [f32], signs: &[u8]) {
-    rotate_plain(values, signs, |values| exchange_all_avx512(values));
+    rotate_plain(values, signs, |values, signs| flip_and_exchange_all_avx512(values, signs));
 }
 
-/// As [`exchange_all`]; left to the compiler, it becomes gathers and scatters over many registers.
+/// As [`flip_and_exchange_all`]; left to the compiler, it becomes gathers and scatters over many registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn exchange_all_avx512(values: &mut [f32]) {
+fn flip_and_exchange_all_avx512(values: &mut [f32], signs: &[u8]) {
     use std::arch::x86_64::*;
     let one = _mm512_set1_ps(1.0);
-    let signs = [0xAAAA, 0xCCCC, 0xF0F0, 0xFF00].map(|odd| _mm512_mask_blend_ps(odd, one, _mm512_set1_ps(-1.0)));
-    for sixteen in values.as_chunks_mut::<16>().0 {
-        // SAFETY: sixteen floats are one register.
-        let mut lanes = unsafe { _mm512_loadu_ps(sixteen.as_ptr()) };
-        lanes = _mm512_fmadd_ps(lanes, signs[0], _mm512_permute_ps::<0b10_11_00_01>(lanes));
-        lanes = _mm512_fmadd_ps(lanes, signs[1], _mm512_permute_ps::<0b01_00_11_10>(lanes));
-        lanes = _mm512_fmadd_ps(lanes, signs[2], _mm512_shuffle_f32x4::<0b10_11_00_01>(lanes, lanes));
-        lanes = _mm512_fmadd_ps(lanes, signs[3], _mm512_shuffle_f32x4::<0b01_00_11_10>(lanes, lanes));
+    let halves = [0xAAAA, 0xCCCC, 0xF0F0, 0xFF00].map(|odd| _mm512_mask_blend_ps(odd, one, _mm512_set1_ps(-1.0)));
+    for (sixteen, signs) in values.as_chunks_mut::<16>().0.iter_mut().zip(signs.as_chunks::<64>().0) {
+        // SAFETY: sixteen floats, and as many words, are one register.
+        let (lanes, signs) = unsafe { (_mm512_loadu_ps(sixteen.as_ptr()), _mm512_loadu_ps(signs.as_ptr().cast())) };
+        let mut lanes = _mm512_xor_ps(lanes, _mm512_and_ps(signs, _mm512_set1_ps(-0.0)));
+        lanes = _mm512_fmadd_ps(lanes, halves[0], _mm512_permute_ps::<0b10_11_00_01>(lanes));
+        lanes = _mm512_fmadd_ps(lanes, halves[1], _mm512_permute_ps::<0b01_00_11_10>(lanes));
+        lanes = _mm512_fmadd_ps(lanes, halves[2], _mm512_shuffle_f32x4::<0b10_11_00_01>(lanes, lanes));
+        lanes = _mm512_fmadd_ps(lanes, halves[3], _mm512_shuffle_f32x4::<0b01_00_11_10>(lanes, lanes));
         // SAFETY: as above.
         unsafe { _mm512_storeu_ps(sixteen.as_mut_ptr(), lanes) };
     }
 }
 
 #[inline(always)]
-fn rotate_plain(values: &mut [f32], signs: &[u8], exchange_all: impl Fn(&mut [f32])) {
+fn rotate_plain(values: &mut [f32], signs: &[u8], flip_and_exchange_all: impl Fn(&mut [f32], &[u8])) {
     let dim = values.len();
     let window = 1 << dim.ilog2();
-    let mut scale = 1.0f32;
+    let whole_scale = if window == dim { 1.0 } else { 1.0 / (window as f32).sqrt() };
     for (round, signs) in signs.chunks_exact(dim * 4).enumerate() {
-        for (value, sign) in values.iter_mut().zip(signs.as_chunks::<4>().0) {
-            *value = f32::from_bits(value.to_bits() ^ u32::from_le_bytes(*sign) & (1 << 31));
-        }
         let first = if round % 2 == 0 { 0 } else { dim - window };
-        transform(&mut values[first..first + window], &exchange_all);
-        if window == dim {
-            scale /= (window as f32).sqrt();
-        } else {
-            let scale = 1.0 / (window as f32).sqrt();
-            values[first..first + window].iter_mut().for_each(|value| *value *= scale);
+        flip(&mut values[..first], &signs[..first * 4]);
+        flip_and_exchange_all(&mut values[first..first + window], &signs[first * 4..][..window * 4]);
+        flip(&mut values[first + window..], &signs[(first + window) * 4..]);
+        transform(&mut values[first..first + window], whole_scale);
+        if window != dim {
             // What lies outside a window must meet what lies inside: halves are mixed by a rotation of 45 degrees.
             let (left, right) = values.split_at_mut(dim / 2);
-            butterflies(left, right);
-            values.iter_mut().for_each(|value| *value *= std::f32::consts::FRAC_1_SQRT_2);
+            butterflies(left, right, std::f32::consts::FRAC_1_SQRT_2);
         }
     }
     if window == dim {
+        let scale = (0..ROTATION_ROUNDS).fold(1.0f32, |scale, _| scale / (window as f32).sqrt());
         values.iter_mut().for_each(|value| *value *= scale);
     }
 }
 
-/// The Hadamard transform without its scale; a power of two, at least 32.
 #[inline(always)]
-fn transform(values: &mut [f32], exchange_all: impl Fn(&mut [f32])) {
-    exchange_all(values);
-    let mut half = 16;
-    while half < values.len() {
-        for pair in values.chunks_exact_mut(half * 2) {
-            let (left, right) = pair.split_at_mut(half);
-            butterflies(left, right);
-        }
-        half *= 2;
+fn flip(values: &mut [f32], signs: &[u8]) {
+    for (value, sign) in values.iter_mut().zip(signs.as_chunks::<4>().0) {
+        *value = f32::from_bits(value.to_bits() ^ u32::from_le_bytes(*sign) & (1 << 31));
     }
 }
 
-/// The four stages within every sixteen elements.
+/// The stages of a Hadamard transform between elements 16 and more apart, then a scale; a power of two, at least 32. Two stages are
+/// done at once: what costs is reading and writing.
 #[inline(always)]
-fn exchange_all(values: &mut [f32]) {
+fn transform(values: &mut [f32], scale: f32) {
+    let mut half = 16;
+    while half * 4 < values.len() {
+        for four in values.chunks_exact_mut(half * 4) {
+            let (left, right) = four.split_at_mut(half * 2);
+            let ((first, second), (third, fourth)) = (left.split_at_mut(half), right.split_at_mut(half));
+            for (((first, second), third), fourth) in first.iter_mut().zip(second).zip(third).zip(fourth) {
+                let (sum, difference) = (*first + *second, *first - *second);
+                let (other_sum, other_difference) = (*third + *fourth, *third - *fourth);
+                (*first, *second) = (sum + other_sum, difference + other_difference);
+                (*third, *fourth) = (sum - other_sum, difference - other_difference);
+            }
+        }
+        half *= 4;
+    }
+    if half * 4 == values.len() {
+        for pair in values.chunks_exact_mut(half * 2) {
+            let (left, right) = pair.split_at_mut(half);
+            butterflies(left, right, 1.0);
+        }
+        half *= 2;
+    }
+    let (left, right) = values.split_at_mut(half);
+    butterflies(left, right, scale);
+}
+
+/// Sign flips, and the four stages within every sixteen elements.
+#[inline(always)]
+fn flip_and_exchange_all(values: &mut [f32], signs: &[u8]) {
+    flip(values, signs);
     for sixteen in values.as_chunks_mut::<16>().0 {
         *sixteen = exchange::<8>(exchange::<4>(exchange::<2>(exchange::<1>(*sixteen))));
     }
@@ -107,9 +127,9 @@ fn exchange<const HALF: usize>(old: [f32; 16]) -> [f32; 16] {
 }
 
 #[inline(always)]
-fn butterflies(left: &mut [f32], right: &mut [f32]) {
+fn butterflies(left: &mut [f32], right: &mut [f32], scale: f32) {
     for (left, right) in left.iter_mut().zip(right) {
-        (*left, *right) = (*left + *right, *left - *right);
+        (*left, *right) = ((*left + *right) * scale, (*left - *right) * scale);
     }
 }
 
@@ -134,7 +154,7 @@ mod tests {
                 assert!(most < 0.8, "{dim} {at}: {most}");
                 let mut plain = vec![0.0f32; dim];
                 plain[at] = 1.0;
-                rotate_plain(&mut plain, &signs, exchange_all);
+                rotate_plain(&mut plain, &signs, flip_and_exchange_all);
                 assert_eq!(plain, values);
             }
         }

@@ -2,13 +2,14 @@
 //! itself, chooses neighbours among what it met, and offers itself to them. A round reads the graph of the round
 //! before, so that threads change nothing in the outcome.
 
-use super::connect::{Connector, choose_routes};
+use super::connect::Connector;
 use super::encode::{BlockBits, Row, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::partition::Tree;
 use super::prune::{Neighbours, Pruner};
+use super::routes::Routes;
 use super::search::{Candidate, Reach, Scratch};
-use super::space::{Space, lift_row, mix, quantise, write_signs};
+use super::space::{Space, lift_row, mix, write_signs};
 use super::workers::for_each_piece;
 use crate::index::IndexError;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, VectorRows};
@@ -165,8 +166,8 @@ impl<'a> Builder<'a> {
         let norm = |row: u32| vectors.rows[row as usize].squared_norm;
         let middle = vertices.iter().copied().min_by(|left, right| norm(*left).total_cmp(&norm(*right)));
         self.shape.entry = middle.unwrap_or(0);
-        let routes = choose_routes(&vectors, &vertices, self.shape.entry, self.parameters.seed);
-        vectors.write_block(self.shape.entry, routes.iter().copied(), &mut BlockBits::default(), parts.routes);
+        let routes = Routes::choose(&vectors, &vertices, self.shape.entry, self.parameters.seed);
+        routes.write(&vectors, self.shape.entry, parts.routes);
         let (order, mut neighbours) = self.partition(&vectors, &vertices);
         neighbours = self.link(&vectors, &order, neighbours, 0);
         let twins: Vec<u32> =
@@ -223,8 +224,8 @@ impl<'a> Builder<'a> {
             let (values, rotated) = state;
             for (index, (row, codes)) in piece.iter_mut().enumerate() {
                 self.rows.widen(first + index, values);
-                row.squared_norm = space.place_row(values, rotated);
-                row.scale = quantise(rotated, codes);
+                space.place_row(values, rotated);
+                **row = Row::quantise(rotated, codes);
             }
         };
         let make = || (vec![0.0f32; dim], vec![0.0f32; code_dim]);

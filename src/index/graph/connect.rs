@@ -3,45 +3,13 @@
 //! it come by.
 
 use super::build::BuildParameters;
-use super::encode::{BlockBits, Distances, Vectors};
+use super::encode::{BlockBits, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::prune::Neighbours;
+use super::routes::Routes;
 use super::search::{Candidate, Reach, Scratch};
-use super::space::mix;
 use crate::kernel::NEIGHBOURS;
 use crate::types::Bitmap;
-
-/// Rows among which routes are chosen.
-const SAMPLE_ROWS: usize = 8192;
-
-/// Vertices far from each other, other than the entry, as many as a block has neighbours: every search begins at all of them.
-/// Each is drawn with a probability that grows with the squared distance to those drawn before (k-means++, 2007), so that
-/// of clusters far apart each gets one.
-pub(super) fn choose_routes(vectors: &Vectors, vertices: &[u32], entry: u32, seed: u64) -> Vec<u32> {
-    let step = vertices.len().div_ceil(SAMPLE_ROWS).max(1);
-    let sample: Vec<u32> = vertices.iter().copied().step_by(step).collect();
-    let mut weights = vec![f32::INFINITY; sample.len()];
-    let mut distances = Distances::default();
-    let mut routes = Vec::with_capacity(NEIGHBOURS);
-    let mut last = entry;
-    while routes.len() < NEIGHBOURS {
-        vectors.distances(last, &sample, &mut distances);
-        for ((weight, row), distance) in weights.iter_mut().zip(&sample).zip(&distances.list) {
-            *weight = if *row == last { 0.0 } else { weight.min(*distance) };
-        }
-        let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-        let random = (mix(seed ^ mix(routes.len() as u64 ^ 1 << 48)) >> 11) as f64 / (1u64 << 53) as f64;
-        let mut sum = 0.0;
-        let drawn = weights.iter().position(|weight| {
-            sum += f64::from(*weight);
-            *weight > 0.0 && sum >= random * total
-        });
-        let Some(drawn) = drawn else { break };
-        last = sample[drawn];
-        routes.push(last);
-    }
-    routes
-}
 
 /// Links what would not be found. A link that another vertex is reached by is never given up for it, so that in the end
 /// every vertex is reached.
@@ -89,9 +57,9 @@ impl<'a, 'p> Connector<'a, 'p> {
     }
 
     /// Makes all vertices reachable; `lost` are those that searches did not find.
-    pub fn connect(mut self, routes: &[u32], vertices: &[u32], lost: &[u32]) {
+    pub fn connect(mut self, routes: &Routes, vertices: &[u32], lost: &[u32]) {
         self.spread(self.shape.entry);
-        routes.iter().for_each(|route| self.spread(*route));
+        routes.all().for_each(|route| self.spread(route));
         for vertex in vertices {
             if !self.reached.get(*vertex as usize) {
                 self.attach(*vertex);

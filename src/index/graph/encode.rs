@@ -3,6 +3,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::layout::SCALARS_BYTES;
+use super::space::quantise;
 use crate::index::twins::Twins;
 use crate::kernel::{
     ByteKernels, ByteRows, CODE_PLANES_MAX, CodeKernels, Coded, NEIGHBOURS, NeighbourBits, interleave,
@@ -29,7 +30,24 @@ pub(super) struct Vectors {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
     pub scale: f32,
+    /// Of what the codes stand for.
     pub squared_norm: f32,
+}
+
+impl Row {
+    /// Writes the codes of a rotated row. Its squared norm is that of the codes: between rows near each other, far from the centre, the
+    /// distances are those of the codes then; with the row's own norm they would err with the distance to the centre.
+    pub fn quantise(rotated: &[f32], codes: &mut [i8]) -> Row {
+        let scale = quantise(rotated, codes);
+        let square: i32 = codes.iter().map(|code| i32::from(*code) * i32::from(*code)).sum();
+        Row { scale, squared_norm: scale * scale * square as f32 }
+    }
+
+    /// The squared distance of two rows, of the dot product of their codes.
+    #[inline]
+    fn distance(self, other: Row, product: i32) -> f32 {
+        ((self.squared_norm + other.squared_norm) - 2.0 * (self.scale * other.scale) * product as f32).max(0.0)
+    }
 }
 
 impl Vectors {
@@ -45,24 +63,24 @@ impl Vectors {
     /// The squared distance of two rows.
     #[inline]
     pub fn distance(&self, left: u32, right: u32) -> f32 {
-        self.distance_of_product(left, right, ByteKernels::get().dot(self.codes(left), self.codes(right)))
+        let product = ByteKernels::get().dot(self.codes(left), self.codes(right));
+        self.rows[left as usize].distance(self.rows[right as usize], product)
     }
 
     /// The squared distances of a row to others, into `distances.list`.
     pub fn distances(&self, left: u32, list: &[u32], distances: &mut Distances) {
+        self.distances_to(self.codes(left), self.rows[left as usize], list, distances);
+    }
+
+    /// The squared distances of any point to rows, into `distances.list`.
+    pub fn distances_to(&self, codes: &[i8], point: Row, list: &[u32], distances: &mut Distances) {
         let Distances { products, list: out } = distances;
         products.resize(list.len(), 0);
         if let Some(rows) = self.byte_rows() {
-            ByteKernels::get().dots(self.codes(left), &rows, list, products);
+            ByteKernels::get().dots(codes, &rows, list, products);
         }
         out.clear();
-        out.extend(list.iter().zip(products).map(|(row, product)| self.distance_of_product(left, *row, *product)));
-    }
-
-    #[inline]
-    fn distance_of_product(&self, left: u32, right: u32, product: i32) -> f32 {
-        let (left, right) = (self.rows[left as usize], self.rows[right as usize]);
-        ((left.squared_norm + right.squared_norm) - 2.0 * (left.scale * right.scale) * product as f32).max(0.0)
+        out.extend(list.iter().zip(products).map(|(row, product)| point.distance(self.rows[*row as usize], *product)));
     }
 
     /// Which rows the codes cannot tell apart.
@@ -97,11 +115,12 @@ impl Vectors {
         block: &mut [u8],
     ) {
         let row = self.rows[vertex as usize];
-        let (codes, rest) = block.split_at_mut(self.planes * self.code_dim * 4);
+        let (head, codes) = block.split_at_mut(block.len() - self.planes * self.code_dim * 4);
+        let (vector, rest) = head.split_at_mut(self.code_dim);
+        let (scalars, rest) = rest.split_at_mut(SCALARS_BYTES);
         let (id_bytes, rest) = rest.split_at_mut(NEIGHBOURS * 4);
         let (addend_bytes, rest) = rest.split_at_mut(NEIGHBOURS * 2);
-        let (factor_bytes, rest) = rest.split_at_mut(NEIGHBOURS);
-        let (vector, scalars) = rest.split_at_mut(self.code_dim);
+        let (factor_bytes, padding) = rest.split_at_mut(NEIGHBOURS);
         for (byte, code) in vector.iter_mut().zip(self.codes(vertex)) {
             *byte = *code as u8;
         }
@@ -127,7 +146,6 @@ impl Vectors {
             addend_bytes[index * 2..][..2].copy_from_slice(&addend.to_le_bytes());
             factor_bytes[index] = steps(factors[index], factor_step) as u8;
         }
-        let (scalars, padding) = scalars.split_at_mut(SCALARS_BYTES);
         for (index, scalar) in [row.squared_norm, row.scale, low, addend_step, factor_step].iter().enumerate() {
             scalars[index * 4..][..4].copy_from_slice(&scalar.to_le_bytes());
         }

@@ -24,6 +24,8 @@ const VISITS_PER_VERTEX: f64 = 1.5;
 /// Of `ef`, when all rows are wanted: so many of the nearest are enough, as those that were seen count although they were not
 /// visited (`RANK_POWER`, `RANK_BASE`: measured such that a search finds under any filter what it finds without).
 const RANK_SHARE: f32 = 0.7;
+/// So many fewer than `ef` are visited without a filter.
+const REACH_LESS: usize = 4;
 /// The power of the share of wanted rows by which fewer of them are enough: more are seen on the way.
 const RANK_POWER: f32 = 0.65;
 /// Wanted rows beside that part of `ef`, and how many fewer when all rows are wanted: few are no measure.
@@ -45,6 +47,12 @@ pub(super) fn rank(k: usize, ef: usize, share: f32) -> usize {
     let of_ef = ef as f32 * RANK_SHARE * share.powf(RANK_POWER);
     let of_hits = k.saturating_sub(10) as f32 * (1.0 - share) * RANK_OF_HITS;
     (RANK_BASE[0] - RANK_BASE[1] * share + of_ef + of_hits).round().max(1.0) as usize
+}
+
+/// How many of the nearest a walk without a filter visits. The vectors of some behind them are looked at, too: where few are
+/// visited, fewer are enough.
+fn reach(ef: usize) -> usize {
+    ef.saturating_sub(REACH_LESS).max(ef.div_ceil(2))
 }
 
 /// How many wanted rows must be visited, nearer than what is left, when a walk ends around which they are rare.
@@ -146,10 +154,15 @@ impl Graph<'_> {
         nearest: &mut Vec<Candidate>,
     ) -> bool {
         let matching = || filter.map_or(self.shape.row_count, Bitmap::count_ones);
-        if let Plan::Walk(limit) = plan
-            && self.gather(k, limit, filter, scratch, nearest)
-            && (nearest.len() >= k || nearest.len() >= matching())
-        {
+        let is_whole = match (plan, filter) {
+            (Plan::Scan, _) => false,
+            (Plan::Walk(limit), Some(filter)) => self.gather(k, limit, filter, scratch, nearest),
+            (Plan::Walk(limit), None) => {
+                self.gather_all(k, reach(limit.ef), scratch, nearest);
+                true
+            }
+        };
+        if is_whole && (nearest.len() >= k || nearest.len() >= matching()) {
             return true;
         }
         // The wanted rows lie elsewhere.
@@ -182,11 +195,11 @@ impl Graph<'_> {
             for row in &ahead[..count] {
                 if let Some(block) = self.block(*row) {
                     scratch.scale_max = scratch.scale_max.max(block.scale);
-                    nearest.push(Candidate { distance: scratch.query.distance(kernels, &block), id: *row });
+                    nearest.push(Candidate { distance: scratch.query.distance(kernels, &block, &[]), id: *row });
                 }
             }
             if nearest.len() > kept_max {
-                keep_nearest(nearest, k, scratch.margin());
+                keep_nearest(nearest, k, |distance| scratch.margin(distance));
                 // Where all rows are about equally far, few are dropped.
                 kept_max = SCAN_KEPT + 2 * nearest.len();
             }

@@ -4,6 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::pool::{ascending, descending};
+
 /// Vertices that are taken from the heap before they are visited, at most.
 pub(super) const AHEAD_MAX: usize = 3;
 
@@ -36,18 +38,6 @@ impl Frontier {
     pub fn nearest(&self) -> Option<u32> {
         self.heap.peek().map(|Reverse(key)| *key as u32)
     }
-}
-
-/// The bits of a float as an integer that is the greater the greater the float is.
-#[inline]
-fn ascending(bits: u32) -> u32 {
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
-}
-
-/// Back from [`ascending`].
-#[inline]
-fn descending(ascending: u32) -> u32 {
-    if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending }
 }
 
 /// A short queue.

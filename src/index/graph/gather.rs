@@ -1,4 +1,4 @@
-//! The walk of a search. It visits the nearest vertex known, again and again, whether it is wanted or not, and keeps the wanted
+//! The walk of a search under a filter. It visits the nearest vertex known, again and again, whether it is wanted or not, and keeps the wanted
 //! rows whose distance was estimated, visited or not. It ends when what is left to visit is farther than a number of wanted
 //! rows: under a filter it goes as far as the wanted rows of this query lie, and no farther. Where they turn out to be rare around
 //! the query it goes on, and ends by the distances of the wanted rows it visited: among the many rows that are about as far
@@ -8,12 +8,12 @@ use super::filtered::{Local, certain, rank};
 use super::frontier::{AHEAD_MAX, Ahead, Frontier};
 use super::layout::{Block, Graph};
 use super::pool::Pool;
-use super::search::{Candidate, PlacedQuery, SPARE, Scratch};
+use super::search::{Candidate, NextBlock, PlacedQuery, SPARE, Scratch};
 use crate::kernel::CodeKernels;
 use crate::types::Bitmap;
 
 /// The first visits lead straight to the query: each decides on the next. Later the next few are known well before.
-const VISITS_ALONE: usize = 8;
+const VISITS_ALONE: usize = 4;
 
 /// When a walk ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +33,7 @@ struct Gather<'a, 'g> {
     graph: &'a Graph<'g>,
     kernels: CodeKernels,
     query: &'a PlacedQuery,
-    filter: Option<&'a Bitmap>,
+    filter: &'a Bitmap,
     rank: usize,
     local: Local,
     /// So many of the wanted rows that were visited must be nearer than what is left; 0 unless wanted rows are rare.
@@ -57,11 +57,13 @@ impl Gather<'_, '_> {
         self.seen.distance_of(self.rank - 1).max(self.floor)
     }
 
-    /// Takes up the neighbours of a block; `distance` is that of its vector.
+    /// Takes up the neighbours of a block and gives the distance of its vector; meanwhile, another is asked for.
     #[inline]
-    fn follow(&mut self, block: &Block<'_>, distance: f32) {
+    fn follow(&mut self, block: &Block<'_>, next: NextBlock<'_>) -> f32 {
+        let distance = self.query.distance(self.kernels, block, next.beside_vector);
         let bound = self.seen.bound().max(self.floor);
-        let mut below = self.query.estimate(self.kernels, block, distance, bound, &mut self.estimates);
+        let mut below =
+            self.query.estimate(self.kernels, block, distance, bound, next.beside_codes, &mut self.estimates);
         // Which were visited is unforeseeable: they are sorted out without a branch.
         let mut fresh = [0u8; 32];
         let mut count = 0;
@@ -73,32 +75,26 @@ impl Gather<'_, '_> {
             fresh[count] = index as u8;
             count += usize::from(is_fresh);
         }
-        let mut end = self.end();
         for index in &fresh[..count] {
             let index = usize::from(index & 31);
             let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
-            // The end of a walk under a filter may move.
-            if distance < end || self.filter.is_some() {
-                self.frontier.push(distance, id);
-            }
+            // Whether it is farther than the end does not matter: that may move.
+            self.frontier.push(distance, id);
             if self.stamps[id as usize] != self.stamp - 1 && distance < self.seen.bound() {
-                let is_wanted = self.filter.is_none_or(|filter| {
-                    let is_wanted = self.graph.has_wanted(id, filter);
-                    self.local.see(is_wanted);
-                    is_wanted
-                });
+                let is_wanted = self.graph.has_wanted(id, self.filter);
+                self.local.see(is_wanted);
                 if is_wanted {
                     self.seen.insert(distance, id);
-                    end = self.end();
                 }
                 self.stamps[id as usize] = self.stamp - 1;
             }
         }
+        distance
     }
 
     /// At the end of a walk: whether it is to go on, to where the wanted rows are.
     fn goes_on(&mut self, k: usize, share: f32, visited_count: usize, visited: &[Candidate]) -> bool {
-        if self.filter.is_none() || self.certain > 0 || !self.local.is_rare(visited_count, share) {
+        if self.certain > 0 || !self.local.is_rare(visited_count, share) {
             return false;
         }
         self.certain = certain(k, self.rank);
@@ -123,21 +119,27 @@ impl Gather<'_, '_> {
         }
     }
 
-    /// Takes up to `count` vertices ahead, nearest first, and asks for their blocks.
+    /// Takes vertices ahead until there are `count`, nearest first, and asks for their blocks; that of the last, which is returned,
+    /// is still to be asked for.
     #[inline]
-    fn fill(&mut self, ahead: &mut Ahead, count: usize) {
+    fn fill(&mut self, ahead: &mut Ahead, count: usize) -> Option<u32> {
+        let mut last = None;
         while ahead.len() < count {
-            let Some((estimate, id)) = self.frontier.pop() else { return };
+            let Some((estimate, id)) = self.frontier.pop() else { break };
             if estimate > self.end() {
                 // All others are farther still, but the end may move.
-                return if self.filter.is_none() { self.frontier.clear() } else { self.frontier.push(estimate, id) };
+                self.frontier.push(estimate, id);
+                break;
             }
-            let was_visited = std::mem::replace(&mut self.stamps[id as usize], self.stamp) == self.stamp;
-            if !was_visited {
-                self.graph.prefetch(self.kernels, Some(id));
+            let Some(of_id) = self.stamps.get_mut(id as usize) else { continue };
+            if std::mem::replace(of_id, self.stamp) != self.stamp {
+                if let Some(before) = last.replace(id) {
+                    self.graph.prefetch(self.kernels, before);
+                }
                 ahead.push(id);
             }
         }
+        last
     }
 }
 
@@ -154,20 +156,22 @@ impl Graph<'_> {
         &self,
         k: usize,
         limit: Limit,
-        filter: Option<&Bitmap>,
+        filter: &Bitmap,
         scratch: &mut Scratch,
         nearest: &mut Vec<Candidate>,
     ) -> bool {
         scratch.begin(self.shape.row_count);
         let mut seen = std::mem::take(&mut scratch.seen);
         // How many are wanted around the query is not known yet: the rank begins high.
-        let rank = filter.map_or(limit.rank, |_| limit.rank.max(rank(k, limit.ef, 1.0)));
+        let rank = limit.rank.max(rank(k, limit.ef, 1.0));
         let limit = Limit { rank, ..limit };
         seen.begin(rank.max(k + SPARE), 0);
         let is_whole = self.gather_visited(k, limit, filter, scratch, &mut seen, nearest);
         if is_whole {
-            let some = seen.rest().take(k + SPARE);
-            self.look_at(scratch, some, &mut |found| self.add_rows(found, k, filter, nearest));
+            let Scratch { rows, stamps, stamp, .. } = scratch;
+            rows.clear();
+            rows.extend(seen.rest().take(k + SPARE).filter(|id| stamps[*id as usize] != *stamp));
+            self.look_at(scratch, &mut |found| self.add_rows(found, k, Some(filter), nearest));
         }
         scratch.seen = seen;
         is_whole
@@ -177,7 +181,7 @@ impl Graph<'_> {
         &self,
         k: usize,
         limit: Limit,
-        filter: Option<&Bitmap>,
+        filter: &Bitmap,
         scratch: &mut Scratch,
         seen: &mut Pool,
         nearest: &mut Vec<Candidate>,
@@ -203,17 +207,18 @@ impl Graph<'_> {
             frontier,
             estimates: [0.0; 32],
         };
-        let mut entry_distance = f32::INFINITY;
-        if let Some(routes) = self.routes() {
-            // What is no number becomes infinity.
-            entry_distance = query.distance(kernels, &routes).min(f32::INFINITY);
-            walk.follow(&routes, entry_distance);
+        walk.frontier.push(f32::INFINITY, self.shape.entry);
+        // The wanted rows may lie in parts that the query is far from.
+        for (part, middle) in
+            self.route(0).map(|root| (root, self.shape.entry)).into_iter().chain(self.near_parts(kernels, query))
+        {
+            let distance = walk.follow(&part, NextBlock::default());
+            walk.frontier.push(distance, middle);
         }
-        walk.frontier.push(entry_distance, self.shape.entry);
         let mut ahead = Ahead::default();
         loop {
             let is_alone = *visited_count < VISITS_ALONE;
-            walk.fill(&mut ahead, if is_alone { 1 } else { AHEAD_MAX + 1 });
+            let last = walk.fill(&mut ahead, if is_alone { 1 } else { AHEAD_MAX + 1 });
             let Some(id) = ahead.pop() else {
                 if walk.goes_on(k, limit.share, *visited_count, nearest) {
                     continue;
@@ -225,20 +230,16 @@ impl Graph<'_> {
             if *visited_count > limit.visits_max {
                 return false;
             }
-            if is_alone {
-                // Most often the next one is known already.
-                self.prefetch(kernels, walk.frontier.nearest());
-            }
             *scale_max = scale_max.max(block.scale);
-            let distance = query.distance(kernels, &block);
-            walk.follow(&block, distance);
+            // Most often the next one is known already.
+            let next = if is_alone { walk.frontier.nearest() } else { last };
+            let next = next.map_or_else(NextBlock::default, |id| self.next_block(kernels, id));
+            let distance = walk.follow(&block, next);
             let count = nearest.len();
-            self.add_rows(Candidate { distance, id }, k, filter, nearest);
-            if filter.is_some() {
-                walk.learn(k, &limit, &nearest[count..]);
-                if walk.local.is_hopeless(k, *visited_count, &limit) {
-                    return false;
-                }
+            self.add_rows(Candidate { distance, id }, k, Some(filter), nearest);
+            walk.learn(k, &limit, &nearest[count..]);
+            if walk.local.is_hopeless(k, *visited_count, &limit) {
+                return false;
             }
         }
     }

@@ -100,15 +100,18 @@ impl Iteration<'_> {
     }
 
     fn begin(&mut self) {
-        if let Some(routes) = self.graph.routes() {
-            let distance = self.scratch.query.distance(CodeKernels::get(), &routes);
-            self.follow(&routes, distance);
+        let graph = self.graph;
+        let near: Vec<_> = graph.near_parts(CodeKernels::get(), &self.scratch.query).collect();
+        for (part, middle) in graph.route(0).map(|root| (root, graph.shape.entry)).into_iter().chain(near) {
+            let distance = self.scratch.query.distance(CodeKernels::get(), &part, &[]);
+            self.frontier.push(Reverse(Nearest(Candidate { distance, id: middle })));
+            self.follow(&part, distance);
         }
     }
 
     fn visit(&mut self, id: u32) {
         let Some(block) = self.graph.block(id).filter(|_| !self.visited.get(id as usize)) else { return };
-        let distance = self.scratch.query.distance(CodeKernels::get(), &block);
+        let distance = self.scratch.query.distance(CodeKernels::get(), &block, &[]);
         for id in self.graph.twins(id) {
             if !self.visited.get(id as usize) {
                 self.visited.set(id as usize, true);
@@ -121,7 +124,7 @@ impl Iteration<'_> {
     fn follow(&mut self, block: &Block<'_>, distance: f32) {
         let kernels = CodeKernels::get();
         let mut estimates = [0.0; 32];
-        self.scratch.query.estimate(kernels, block, distance, f32::INFINITY, &mut estimates);
+        self.scratch.query.estimate(kernels, block, distance, f32::INFINITY, &[], &mut estimates);
         for (id, estimate) in block.ids.iter().zip(estimates) {
             let id = u32::from_le_bytes(*id);
             if (id as usize) < self.visited.row_count() && !self.visited.get(id as usize) {
@@ -144,7 +147,7 @@ impl Iteration<'_> {
                 && !self.visited.get(row)
                 && let Some(block) = self.graph.block(row as u32)
             {
-                let distance = self.scratch.query.distance(kernels, &block);
+                let distance = self.scratch.query.distance(kernels, &block, &[]);
                 self.note(Candidate { distance, id: row as u32 });
             }
         }

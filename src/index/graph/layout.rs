@@ -2,13 +2,14 @@
 
 use crc_fast::{CrcAlgorithm, checksum};
 
+use super::routes::ROUTE_BLOCKS;
 use crate::index::IndexError;
 use crate::index::twins::chain;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
 use crate::types::Metric;
 
 const MAGIC: &[u8; 8] = b"SHOALGRF";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Bytes of the header, and what every section and block is a multiple of.
 const ALIGNMENT: usize = 64;
 const HEADER_BYTES: usize = 128;
@@ -16,7 +17,7 @@ const HEADER_BYTES: usize = 128;
 const SECTIONS: usize = 5;
 /// Most dimensions of a vector, with room for the lift of IP and for padding.
 const CODE_DIM_MAX: usize = 1 << 16;
-/// The five `f32` at the end of a block.
+/// The five `f32` behind the vector of a block.
 pub(super) const SCALARS_BYTES: usize = 20;
 /// An id (u32), an addend (u16) and a factor (u8) per neighbour.
 const NEIGHBOURS_BYTES: usize = NEIGHBOURS * 7;
@@ -47,7 +48,12 @@ impl Shape {
     }
 
     pub fn block_bytes(&self) -> usize {
-        (self.codes_bytes() + NEIGHBOURS_BYTES + self.code_dim + SCALARS_BYTES).next_multiple_of(ALIGNMENT)
+        self.head_bytes() + self.codes_bytes()
+    }
+
+    /// Bytes of a block before the neighbours' codes, which lie at its end: a block is read from its beginning to its end.
+    pub fn head_bytes(&self) -> usize {
+        (self.code_dim + SCALARS_BYTES + NEIGHBOURS_BYTES).next_multiple_of(ALIGNMENT)
     }
 
     /// Bytes of all neighbours' codes in a block.
@@ -67,8 +73,12 @@ impl Shape {
         (self.row_count * 4).next_multiple_of(ALIGNMENT)
     }
 
+    fn routes_bytes(&self) -> usize {
+        ROUTE_BLOCKS * self.block_bytes()
+    }
+
     fn blocks_offset(&self) -> usize {
-        HEADER_BYTES + self.signs_bytes() + self.centre_bytes() + self.twins_bytes() + self.block_bytes()
+        HEADER_BYTES + self.signs_bytes() + self.centre_bytes() + self.twins_bytes() + self.routes_bytes()
     }
 
     /// Bytes of the whole image; `None` when there is no such number.
@@ -94,7 +104,7 @@ impl<'a> Parts<'a> {
         let (signs, rest) = rest.split_at_mut_checked(shape.signs_bytes())?;
         let (centre, rest) = rest.split_at_mut_checked(shape.centre_bytes())?;
         let (twins, rest) = rest.split_at_mut_checked(shape.twins_bytes())?;
-        let (routes, blocks) = rest.split_at_mut_checked(shape.block_bytes())?;
+        let (routes, blocks) = rest.split_at_mut_checked(shape.routes_bytes())?;
         Some(Parts { header, signs, centre, twins, routes, blocks })
     }
 
@@ -181,7 +191,7 @@ impl<'a> Graph<'a> {
         let (signs, rest) = image[HEADER_BYTES..].split_at(shape.signs_bytes());
         let (centre, rest) = rest.split_at(shape.centre_bytes());
         let (twins, rest) = rest.split_at(shape.twins_bytes());
-        let (routes, blocks) = rest.split_at(shape.block_bytes());
+        let (routes, blocks) = rest.split_at(shape.routes_bytes());
         let checksums = std::array::from_fn(|index| long_at(header, 64 + index * 8));
         Ok(Graph { shape, signs, centre, twins, routes, blocks, block_bytes: shape.block_bytes(), checksums })
     }
@@ -221,15 +231,27 @@ impl<'a> Graph<'a> {
     /// The block of a vertex, or `None` for an id that is none.
     #[inline]
     pub(super) fn block(&self, id: u32) -> Option<Block<'a>> {
-        let first = id as usize * self.block_bytes;
-        let bytes = self.blocks.get(first..first + self.block_bytes)?;
-        Block::of(bytes, &self.shape)
+        Block::of(self.bytes_of(id)?, &self.shape)
     }
 
-    /// The vector of the entry, with the vertices where searches begin as its neighbours.
+    /// The bytes of the block of a vertex, or `None` for an id that is none.
     #[inline]
-    pub(super) fn routes(&self) -> Option<Block<'a>> {
-        Block::of(self.routes, &self.shape)
+    pub(super) fn bytes_of(&self, id: u32) -> Option<&'a [u8]> {
+        let first = id as usize * self.block_bytes;
+        self.blocks.get(first..first + self.block_bytes)
+    }
+
+    /// A block of the tree of routes, whose root is block 0.
+    #[inline]
+    pub(super) fn route(&self, index: usize) -> Option<Block<'a>> {
+        Block::of(self.route_bytes(index)?, &self.shape)
+    }
+
+    /// The bytes of a block of the tree of routes.
+    #[inline]
+    pub(super) fn route_bytes(&self, index: usize) -> Option<&'a [u8]> {
+        let first = index * self.block_bytes;
+        self.routes.get(first..first + self.block_bytes)
     }
 
     /// A vertex and the rows that are equal to it, ascending.
@@ -256,12 +278,13 @@ pub(super) struct Block<'a> {
 impl<'a> Block<'a> {
     #[inline]
     fn of(bytes: &'a [u8], shape: &Shape) -> Option<Block<'a>> {
-        let (codes, rest) = bytes.split_at_checked(shape.codes_bytes())?;
+        let (head, codes) = bytes.split_at_checked(shape.head_bytes())?;
+        let (vector, rest) = head.split_at_checked(shape.code_dim)?;
+        let (scalars, rest) = rest.split_first_chunk::<SCALARS_BYTES>()?;
         let (ids, rest) = rest.split_first_chunk::<{ NEIGHBOURS * 4 }>()?;
         let (addends, rest) = rest.split_first_chunk()?;
-        let (factors, rest) = rest.split_first_chunk()?;
-        let (vector, rest) = rest.split_at_checked(shape.code_dim)?;
-        let scalars = rest.as_chunks::<4>().0.first_chunk::<{ SCALARS_BYTES / 4 }>()?;
+        let factors = rest.first_chunk()?;
+        let scalars = scalars.as_chunks::<4>().0.first_chunk::<{ SCALARS_BYTES / 4 }>()?;
         let [squared_norm, scale, addend_low, addend_step, factor_step] = scalars.map(f32::from_le_bytes);
         Some(Block {
             squared_norm,

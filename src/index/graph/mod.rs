@@ -15,6 +15,7 @@ mod layout;
 mod partition;
 pub(super) mod pool;
 mod prune;
+mod routes;
 mod search;
 pub(super) mod space;
 pub(super) mod workers;

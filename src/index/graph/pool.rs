@@ -1,16 +1,17 @@
 //! The candidates of a search: the nearest known so far, sorted, of which some were taken.
 
-/// The top bit of an id says that the candidate was taken.
-const TAKEN: u32 = 1 << 31;
+/// The lowest bit of a key says that the candidate was taken.
+const TAKEN: u64 = 1;
 /// Room behind the candidates, so that a search of them works on whole registers.
 const STEP: usize = 16;
+/// More than this are sorted and merged at once; fewer are put in one by one.
+const ONE_BY_ONE_MAX: usize = 3;
 
-/// Distances and ids apart: places are found by counting, without a branch that could be mispredicted.
+/// Each candidate is one integer: its distance, then its id.
 #[derive(Debug, Default)]
 pub(in crate::index) struct Pool {
-    /// Ascending; infinity behind `len`.
-    distances: Vec<f32>,
-    ids: Vec<u32>,
+    /// Ascending; the greatest behind `len`.
+    keys: Vec<u64>,
     len: usize,
     capacity: usize,
     /// Only so many of the nearest are taken.
@@ -19,15 +20,42 @@ pub(in crate::index) struct Pool {
     next: usize,
 }
 
+/// A candidate as an integer, nearer ones less. Ids are below 2^31.
+#[inline]
+pub(in crate::index) fn key(distance: f32, id: u32) -> u64 {
+    u64::from(ascending(distance.to_bits())) << 32 | u64::from(id) << 1
+}
+
+#[inline]
+fn distance_in(key: u64) -> f32 {
+    f32::from_bits(descending((key >> 32) as u32))
+}
+
+#[inline]
+fn id_in(key: u64) -> u32 {
+    key as u32 >> 1
+}
+
+/// The bits of a float as an integer that is the greater the greater the float is.
+#[inline]
+pub(super) fn ascending(bits: u32) -> u32 {
+    bits ^ (((bits as i32 >> 31) as u32) | 1 << 31)
+}
+
+/// Back from [`ascending`].
+#[inline]
+pub(super) fn descending(ascending: u32) -> u32 {
+    ascending ^ (!((ascending as i32 >> 31) as u32) | 1 << 31)
+}
+
 impl Pool {
     /// Empties it and sets how many of the nearest may be taken, at least 1, and how many are kept besides.
     pub fn begin(&mut self, reach: usize, spare: usize) {
         self.reach = reach.max(1);
         self.capacity = self.reach + spare;
         let room = (self.capacity + 1).next_multiple_of(STEP);
-        self.distances.clear();
-        self.distances.resize(room, f32::INFINITY);
-        self.ids.resize(room, 0);
+        self.keys.clear();
+        self.keys.resize(room, u64::MAX);
         self.len = 0;
         self.next = 0;
     }
@@ -35,59 +63,113 @@ impl Pool {
     /// A candidate must be nearer than this to get in; infinity until the pool is full.
     #[inline]
     pub fn bound(&self) -> f32 {
-        if self.len == self.capacity { self.distances[self.len - 1] } else { f32::INFINITY }
+        if self.len == self.capacity { distance_in(self.keys[self.len - 1]) } else { f32::INFINITY }
     }
 
     /// The distance of a place, infinity when there are fewer candidates; places count from 0 and are below the capacity.
     #[inline]
     pub fn distance_of(&self, place: usize) -> f32 {
-        self.distances[place]
+        if place < self.len { distance_in(self.keys[place]) } else { f32::INFINITY }
     }
 
     /// Puts a candidate in; the farthest falls out of a full pool. One that is no number, or not within the bound, is ignored.
-    /// Ids are below 2^31.
     #[inline]
     pub fn insert(&mut self, distance: f32, id: u32) {
-        if self.len == self.capacity {
-            if self.distances[self.len - 1] <= distance {
-                return;
-            }
-            self.len -= 1;
+        if distance < self.bound() || (self.len < self.capacity && !distance.is_nan()) {
+            self.insert_key(key(distance, id));
         }
-        let used = &self.distances[..self.len.next_multiple_of(STEP)];
-        let place = used.iter().map(|other| u32::from(*other <= distance)).sum::<u32>() as usize;
+    }
+
+    /// Puts candidates in, in any order; the farthest fall out of a full pool. None is no number.
+    #[inline]
+    pub fn insert_all(&mut self, keys: &mut [u64]) {
+        if keys.len() > ONE_BY_ONE_MAX {
+            keys.sort_unstable();
+            return self.merge(keys);
+        }
+        for key in keys {
+            if self.len < self.capacity || *key < self.keys[self.len - 1] {
+                self.insert_key(*key);
+            }
+        }
+    }
+
+    #[inline]
+    fn insert_key(&mut self, key: u64) {
+        self.len = self.len.min(self.capacity - 1);
+        let used = &self.keys[..self.len.next_multiple_of(STEP)];
+        let place = used.iter().map(|other| u64::from(*other <= key)).sum::<u64>() as usize;
         let place = place.min(self.len);
-        self.distances.copy_within(place..self.len, place + 1);
-        self.ids.copy_within(place..self.len, place + 1);
-        self.distances[place] = distance;
-        self.ids[place] = id;
+        self.keys.copy_within(place..self.len, place + 1);
+        self.keys[place] = key;
         self.len += 1;
         self.next = self.next.min(place);
+    }
+
+    /// From the far end, so that nothing is moved twice.
+    fn merge(&mut self, keys: &[u64]) {
+        let (mut old, mut new) = (self.len, keys.len());
+        let len = (old + new).min(self.capacity);
+        for _ in len..old + new {
+            let is_new = new > 0 && (old == 0 || keys[new - 1] >= self.keys[old - 1]);
+            new -= usize::from(is_new);
+            old -= usize::from(!is_new);
+        }
+        self.len = len;
+        for place in (0..len).rev() {
+            if new == 0 {
+                break;
+            }
+            let is_new = old == 0 || keys[new - 1] >= self.keys[old - 1];
+            self.keys[place] = if is_new { keys[new - 1] } else { self.keys[old - 1] };
+            new -= usize::from(is_new);
+            old -= usize::from(!is_new);
+            self.next = if is_new { self.next.min(place) } else { self.next };
+        }
     }
 
     /// The nearest that was not taken.
     #[inline]
     pub fn nearest(&self) -> Option<u32> {
-        if self.next < self.len.min(self.reach) { self.ids.get(self.next).copied() } else { None }
+        if self.next < self.len.min(self.reach) { self.keys.get(self.next).map(|key| id_in(*key)) } else { None }
+    }
+
+    /// Those that may be taken next, nearest first.
+    #[inline]
+    pub fn ahead(&self) -> impl Iterator<Item = u32> + '_ {
+        let end = self.len.min(self.reach);
+        self.keys[self.next.min(end)..end].iter().filter(|key| *key & TAKEN == 0).map(|key| id_in(*key))
     }
 
     /// Those that were not taken, nearest first.
     pub fn rest(&self) -> impl Iterator<Item = u32> + '_ {
-        self.ids[..self.len].iter().copied().filter(|id| id & TAKEN == 0)
+        self.keys[..self.len].iter().filter(|key| *key & TAKEN == 0).map(|key| id_in(*key))
     }
 
     /// All candidates, nearest first, whether taken or not.
     pub fn all(&self) -> impl Iterator<Item = (f32, u32)> + '_ {
-        let places = self.distances.iter().zip(&self.ids).take(self.len);
-        places.map(|(distance, id)| (*distance, id & !TAKEN))
+        self.keys[..self.len].iter().map(|key| (distance_in(*key), id_in(*key)))
+    }
+
+    /// Takes the one that [`Pool::ahead`] gives at a place.
+    #[inline]
+    pub fn take(&mut self, place: usize) -> Option<u32> {
+        if place == 0 {
+            return self.take_nearest();
+        }
+        let end = self.len.min(self.reach);
+        let mut left = self.keys[self.next.min(end)..end].iter_mut().filter(|key| **key & TAKEN == 0);
+        let key = left.nth(place)?;
+        *key |= TAKEN;
+        Some(id_in(*key))
     }
 
     /// Takes the nearest that was not taken.
     #[inline]
     pub fn take_nearest(&mut self) -> Option<u32> {
         let id = self.nearest()?;
-        self.ids[self.next] |= TAKEN;
-        while self.next < self.len && self.ids[self.next] & TAKEN != 0 {
+        self.keys[self.next] |= TAKEN;
+        while self.next < self.len && self.keys[self.next] & TAKEN != 0 {
             self.next += 1;
         }
         Some(id)
@@ -109,6 +191,38 @@ mod tests {
         assert_eq!([pool.take_nearest(), pool.take_nearest()], [Some(3), Some(1)]);
         pool.insert(0.5, 8);
         assert_eq!([pool.take_nearest(), pool.take_nearest(), pool.take_nearest()], [Some(8), Some(4), None]);
+    }
+
+    #[test]
+    fn many_at_once_lie_as_if_put_in_one_by_one() {
+        let distance = |index: u32| f32::from_bits(0x3f80_0000 | index.wrapping_mul(0x9E37_79B9) >> 12) - 1.5;
+        for (reach, spare, batch) in [(5, 25, 32), (1, 0, 4), (40, 0, 7), (3, 20, 2), (100, 60, 32)] {
+            let (mut pool, mut other) = (Pool::default(), Pool::default());
+            pool.begin(reach, spare);
+            other.begin(reach, spare);
+            for round in 0..10 {
+                let ids = round * batch..(round + 1) * batch;
+                let mut keys: Vec<u64> = ids.clone().map(|id| key(distance(id), id)).collect();
+                pool.insert_all(&mut keys);
+                ids.for_each(|id| other.insert(distance(id), id));
+                assert_eq!(pool.take_nearest(), other.take_nearest());
+                assert!(pool.all().eq(other.all()) && pool.rest().eq(other.rest()));
+                assert_eq!((pool.bound(), pool.nearest()), (other.bound(), other.nearest()));
+            }
+        }
+    }
+
+    #[test]
+    fn one_of_those_ahead_is_taken_out_of_turn() {
+        let mut pool = Pool::default();
+        pool.begin(4, 1);
+        (0..5).for_each(|id| pool.insert(id as f32, id));
+        assert_eq!((pool.take(2), pool.ahead().collect::<Vec<_>>()), (Some(2), vec![0, 1, 3]));
+        assert_eq!((pool.take(2), pool.take(2), pool.take(0)), (Some(3), None, Some(0)));
+        assert_eq!(
+            (pool.take_nearest(), pool.take_nearest(), pool.rest().collect::<Vec<_>>()),
+            (Some(1), None, vec![4])
+        );
     }
 
     #[test]

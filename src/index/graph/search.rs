@@ -1,27 +1,30 @@
 //! Best-first search over the blocks, in place.
 //!
-//! The nearest vertex known that was not yet visited is visited: its vector gives its distance, its neighbours' codes their
-//! estimates. `gather.rs` says how far that goes for a query; here is the plainer walk of a build, which visits the nearest of a
-//! pool. The vectors of what is near and was not visited are looked at without their neighbours. In the end those that may be
-//! among the `k` nearest are computed from the vectors themselves, if they are at hand.
+//! A search begins in the parts of the space nearest to the query (`routes.rs`). The nearest vertex of a pool that was not yet
+//! visited is visited: its vector gives its distance, its neighbours' codes their estimates, and while its block is read the
+//! block of the next one is asked for. Under a filter, `gather.rs` says how that goes on. The vectors of what is near and was not visited
+//! are looked at without their neighbours. In the end those that may be among the `k` nearest are computed from the vectors
+//! themselves, if they are at hand.
 
 use super::frontier::Frontier;
-use super::layout::{Block, Graph, Shape};
-use super::pool::Pool;
+use super::layout::{Block, Graph, SCALARS_BYTES, Shape};
+use super::pool::{Pool, key};
 use super::space::Space;
 use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::{Hit, IndexError, Queries, QueryValues, TopK, VectorColumn, flat};
-use crate::kernel::{CodeKernels, QueryTable, TableScale, VectorRows, round_to_words, tabulate};
+use crate::kernel::{CodeKernels, NEIGHBOURS, QueryTable, TableScale, VectorRows, WORD_MAX, round_to_words, tabulate};
 use crate::types::{Bitmap, Metric};
 
-/// Largest element of a 16-bit query of a moderate dimension: 14 bits are far finer than the codes they meet.
-const QUERY_MAX: f32 = 8191.0;
 /// Candidates whose vectors are looked at although they are not visited: a fifth of a visit's cost, and near the end of a
 /// search most of what can still be found (`shoal-bench ann` on 784 dimensions: a tenth more queries per second at equal recall).
 pub(super) const SPARE: usize = 20;
+/// Vectors that are asked for before the first of them is read.
+const LOOK_AHEAD: usize = 3;
+/// How many of the nearest that were not visited are looked through for what to visit next.
+const AHEAD: usize = 8;
 /// Standard deviations of the error of an 8-bit distance by which a row may be misplaced before its exact distance is computed.
 const RERANK_DEVIATIONS: f32 = 3.0;
-/// Queries are told apart by a byte per row, two values each: seen and wanted, visited.
+/// Queries are told apart by a byte per row, two values each.
 const STAMP_MAX: u8 = u8::MAX - 1;
 
 /// What a search is asked for.
@@ -45,7 +48,7 @@ pub struct SearchParameters<'a> {
 pub struct Scratch {
     pub(super) stamps: Vec<u8>,
     pub(super) stamp: u8,
-    pool: Pool,
+    pub(super) pool: Pool,
     /// Wanted rows.
     pub(super) seen: Pool,
     /// Wanted rows that were visited.
@@ -53,7 +56,7 @@ pub struct Scratch {
     pub(super) frontier: Frontier,
     pub(super) query: PlacedQuery,
     nearest: Vec<Candidate>,
-    rows: Vec<u32>,
+    pub(super) rows: Vec<u32>,
     exact: ExactScratch,
     /// A query that a column is scanned with.
     values: QueryValues,
@@ -112,41 +115,74 @@ impl PlacedQuery {
         self.tabulate(shape);
     }
 
-    /// The squared distance of the query and a vertex, by the vertex's 8-bit codes.
+    /// The squared distance of the query and a vertex, by the vertex's 8-bit codes; meanwhile, `ahead` is asked for.
     #[inline]
-    pub fn distance(&self, kernels: CodeKernels, block: &Block<'_>) -> f32 {
-        let product = kernels.dot_query(block.vector, &self.words) as f32 * (self.word_scale * block.scale);
+    pub fn distance(&self, kernels: CodeKernels, block: &Block<'_>, ahead: &[u8]) -> f32 {
+        let product = kernels.dot_query(block.vector, &self.words, ahead) as f32 * (self.word_scale * block.scale);
         (self.squared_norm + block.squared_norm) - 2.0 * product
     }
 
-    /// Estimates the distances of the neighbours of a vertex, whose own is `base`; the bits tell which are below `bound`.
+    /// Estimates the distances of the neighbours of a vertex, whose own is `base`; the bits tell which are below `bound`. Meanwhile,
+    /// `ahead` is asked for.
     #[inline]
-    pub fn estimate(&self, kernels: CodeKernels, block: &Block<'_>, base: f32, bound: f32, out: &mut [f32; 32]) -> u32 {
+    pub fn estimate(
+        &self,
+        kernels: CodeKernels,
+        block: &Block<'_>,
+        base: f32,
+        bound: f32,
+        ahead: &[u8],
+        out: &mut [f32; 32],
+    ) -> u32 {
         let TableScale { scale, offset } = self.table_scale;
-        kernels.estimate(block.neighbours, QueryTable { entries: &self.table, scale, offset, base }, bound, out)
+        kernels.estimate(block.neighbours, QueryTable { entries: &self.table, scale, offset, base, ahead }, bound, out)
     }
 
-    /// The standard deviation of the error of [`PlacedQuery::distance`]: rounding to codes errs evenly up to half a step.
-    fn error(&self, scale: f32) -> f32 {
-        2.0 * self.squared_norm.max(0.0).sqrt() * scale / 12f32.sqrt()
+    /// The standard deviation of the error of a `distance` of [`PlacedQuery::distance`]: rounding errs evenly up to half a step, that of a
+    /// row along the difference to it, that of the query along the row.
+    fn error(&self, scale: f32, distance: f32) -> f32 {
+        let of_row = distance.max(0.0).sqrt() * scale;
+        let of_query = self.squared_norm.max(0.0).sqrt() * self.word_scale;
+        2.0 / 12f32.sqrt() * (of_row + of_query)
     }
 
     fn tabulate(&mut self, shape: &Shape) {
-        let most = self.rotated.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let most = largest(&self.rotated);
         // No sum of products with codes can leave 32 bits.
-        let word_max = QUERY_MAX.min((i32::MAX / 127) as f32 / shape.code_dim as f32 - 1.0);
+        let word_max = WORD_MAX.min((i32::MAX / 127) as f32 / shape.code_dim as f32 - 1.0);
         let inverse = if most > 0.0 { word_max / most } else { 0.0 };
         self.word_scale = most / word_max;
         self.words.resize(shape.code_dim, 0);
         round_to_words(&self.rotated, inverse, &mut self.words);
         self.table.resize(shape.code_dim * 4, 0);
-        self.table_scale = tabulate(&self.rotated, &mut self.table);
+        self.table_scale = tabulate(&self.words, self.word_scale, &mut self.table);
     }
 }
 
+/// The largest size of an element; lane by lane, which a compiler makes few instructions of.
+fn largest(values: &[f32]) -> f32 {
+    let mut most = [0.0f32; 16];
+    for values in values.as_chunks::<16>().0 {
+        for (most, value) in most.iter_mut().zip(values) {
+            *most = if value.abs() > *most { value.abs() } else { *most };
+        }
+    }
+    most.into_iter().fold(0.0, f32::max)
+}
+
+/// A block that is read next, in the parts that are asked for while the vector and the codes of another are read: asked for all at
+/// once, it would take twice as long (784 dimensions).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NextBlock<'a> {
+    pub beside_vector: &'a [u8],
+    pub beside_codes: &'a [u8],
+}
+
 /// What a walk changes at every step.
-struct Walk<'s> {
+struct Walk<'s, 'g> {
+    graph: &'s Graph<'g>,
     kernels: CodeKernels,
+    /// Below the last: known to the pool; the last: its block was asked for, too.
     stamps: &'s mut [u8],
     stamp: u8,
     pool: &'s mut Pool,
@@ -154,20 +190,49 @@ struct Walk<'s> {
     estimates: [f32; 32],
 }
 
-impl Walk<'_> {
-    /// Puts the neighbours of a block into the pool; `distance` is that of its vector.
+impl<'g> Walk<'_, 'g> {
+    /// Puts the neighbours of a block into the pool and gives the distance of its vector.
     #[inline(always)]
-    fn follow(&mut self, block: &Block<'_>, distance: f32) {
+    fn follow(&mut self, block: &Block<'_>) -> f32 {
+        let next = self.next_block();
+        let distance = self.query.distance(self.kernels, block, next.beside_vector);
         let bound = self.pool.bound();
-        let mut below = self.query.estimate(self.kernels, block, distance, bound, &mut self.estimates);
+        let out = &mut self.estimates;
+        let mut below = self.query.estimate(self.kernels, block, distance, bound, next.beside_codes, out);
+        // Which are known is unforeseeable: they are sorted out without a branch.
+        let mut keys = [0; NEIGHBOURS];
+        let mut count = 0;
         while below != 0 {
-            let index = below.trailing_zeros() as usize;
+            let index = below.trailing_zeros() as usize % NEIGHBOURS;
             below &= below - 1;
-            let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
-            if self.stamps.get(id as usize).is_some_and(|of_id| *of_id != self.stamp) {
-                self.pool.insert(distance, id);
+            let id = u32::from_le_bytes(block.ids[index]);
+            keys[count % NEIGHBOURS] = key(self.estimates[index], id);
+            if let Some(of_id) = self.stamps.get_mut(id as usize) {
+                count += usize::from(*of_id < self.stamp - 1);
+                *of_id = (*of_id).max(self.stamp - 1);
             }
         }
+        self.pool.insert_all(&mut keys[..count]);
+        distance
+    }
+
+    /// The nearest to be visited whose block was not asked for.
+    #[inline(always)]
+    fn next_block(&mut self) -> NextBlock<'g> {
+        let stamp = self.stamp;
+        let next = self.pool.ahead().take(AHEAD).find(|id| self.stamps[*id as usize] != stamp);
+        next.map_or_else(NextBlock::default, |id| {
+            self.stamps[id as usize] = stamp;
+            self.graph.next_block(self.kernels, id)
+        })
+    }
+
+    /// Takes the nearest to be visited whose block was asked for, or the nearest when there is none: while it is read, the
+    /// block of that one arrives.
+    #[inline(always)]
+    fn take(&mut self) -> Option<u32> {
+        let asked = self.pool.ahead().take(AHEAD).position(|id| self.stamps[id as usize] == self.stamp);
+        self.pool.take(asked.unwrap_or(0))
     }
 }
 
@@ -197,7 +262,8 @@ impl Graph<'_> {
             by_column.into_iter().for_each(|source| self.scan_column(query, source, &parameters, scratch, top));
             return Ok(());
         }
-        keep_nearest(&mut nearest, k, if source.is_some() { scratch.margin() } else { 0.0 });
+        let margin = |distance| if source.is_some() { scratch.margin(distance) } else { 0.0 };
+        keep_nearest(&mut nearest, k, margin);
         self.offer(query, source, &nearest, file_index, scratch, top);
         scratch.nearest = nearest;
         Ok(())
@@ -239,28 +305,31 @@ impl Graph<'_> {
         nearest.extend(rows.take(k).map(|id| Candidate { id, ..found }));
     }
 
-    /// Computes the 8-bit distances of vertices that were not visited.
-    pub(super) fn look_at(
-        &self,
-        scratch: &mut Scratch,
-        ids: impl Iterator<Item = u32>,
-        add: &mut impl FnMut(Candidate),
-    ) {
+    /// Computes the 8-bit distances of the vertices in `scratch.rows`.
+    pub(super) fn look_at(&self, scratch: &mut Scratch, add: &mut impl FnMut(Candidate)) {
         let kernels = CodeKernels::get();
-        let Scratch { stamps, stamp, query, rows, .. } = scratch;
+        let Scratch { query, rows, .. } = scratch;
+        let vector_of = |row: Option<&u32>| {
+            let bytes = row.and_then(|row| self.bytes_of(*row)).unwrap_or(&[]);
+            &bytes[..bytes.len().min(self.shape.code_dim + SCALARS_BYTES)]
+        };
+        (0..LOOK_AHEAD).for_each(|index| kernels.prefetch(vector_of(rows.get(index))));
+        for (index, row) in rows.iter().enumerate() {
+            if let Some(block) = self.block(*row) {
+                let ahead = vector_of(rows.get(index + LOOK_AHEAD));
+                add(Candidate { distance: query.distance(kernels, &block, ahead), id: *row });
+            }
+        }
+    }
+
+    /// Collects what may be among the `k` nearest of all rows, with 8-bit distances. All of the `reach` nearest are visited.
+    pub(super) fn gather_all(&self, k: usize, reach: usize, scratch: &mut Scratch, nearest: &mut Vec<Candidate>) {
+        let reach = Reach { ef: reach, spare: (k + SPARE).saturating_sub(reach) };
+        self.walk(reach, scratch, &mut |found| self.add_rows(found, k, None, nearest));
+        let Scratch { pool, rows, .. } = scratch;
         rows.clear();
-        for id in ids {
-            let was_visited = std::mem::replace(&mut stamps[id as usize], *stamp) == *stamp;
-            if let Some(block) = self.block(id).filter(|_| !was_visited) {
-                kernels.prefetch(block.vector);
-                rows.push(id);
-            }
-        }
-        for id in rows.iter() {
-            if let Some(block) = self.block(*id) {
-                add(Candidate { distance: query.distance(kernels, &block), id: *id });
-            }
-        }
+        rows.extend(pool.rest().take(k + SPARE));
+        self.look_at(scratch, &mut |found| self.add_rows(found, k, None, nearest));
     }
 
     /// Visits vertices around the placed query.
@@ -271,41 +340,43 @@ impl Graph<'_> {
         let Scratch { stamps, stamp, pool, query, visited_count, scale_max, .. } = scratch;
         // More rows than these are other graphs'.
         let stamps = &mut stamps[..self.shape.row_count];
-        let mut walk = Walk { kernels, stamps, stamp: *stamp, pool, query, estimates: [0.0; 32] };
-        let mut entry_distance = f32::INFINITY;
-        if let Some(routes) = self.routes() {
-            // What is no number becomes infinity.
-            entry_distance = query.distance(kernels, &routes).min(f32::INFINITY);
-            walk.follow(&routes, entry_distance);
+        let mut walk = Walk { graph: self, kernels, stamps, stamp: *stamp, pool, query, estimates: [0.0; NEIGHBOURS] };
+        for (part, middle) in self.near_parts(kernels, query) {
+            let distance = walk.follow(&part);
+            if let Some(of_id) = walk.stamps.get_mut(middle as usize).filter(|of_id| **of_id < *stamp - 1) {
+                *of_id = *stamp - 1;
+                walk.pool.insert(distance, middle);
+            }
         }
-        walk.pool.insert(entry_distance, self.shape.entry);
-        while let Some(id) = walk.pool.take_nearest() {
-            let was_visited = std::mem::replace(&mut walk.stamps[id as usize], *stamp) == *stamp;
-            let Some(block) = self.block(id).filter(|_| !was_visited) else {
-                continue;
-            };
+        while let Some(id) = walk.take() {
+            let Some(block) = self.block(id) else { continue };
             *visited_count += 1;
-            // Most often the next one is known already; what is not hidden now costs a memory access later.
-            self.prefetch(kernels, walk.pool.nearest());
             *scale_max = scale_max.max(block.scale);
-            let distance = query.distance(kernels, &block);
-            walk.follow(&block, distance);
-            self.prefetch(kernels, walk.pool.nearest());
-            visit(Candidate { distance, id });
+            visit(Candidate { distance: walk.follow(&block), id });
         }
     }
 
     /// Asks for the block of a vertex.
     #[inline]
-    pub(super) fn prefetch(&self, kernels: CodeKernels, id: Option<u32>) {
-        if let Some(id) = id {
-            let first = id as usize * self.block_bytes;
-            if let Some(bytes) = self.blocks.get(first..first + self.block_bytes) {
-                kernels.prefetch(bytes);
-            }
-        }
+    pub(super) fn prefetch(&self, kernels: CodeKernels, id: u32) {
+        kernels.prefetch(self.bytes_of(id).unwrap_or(&[]));
     }
+}
 
+impl<'g> Graph<'g> {
+    /// The block of a vertex, to be asked for while another is read. Short vectors leave no time for all of it: the rest is asked for
+    /// at once.
+    #[inline]
+    pub(super) fn next_block(&self, kernels: CodeKernels, id: u32) -> NextBlock<'g> {
+        let bytes = self.bytes_of(id).unwrap_or(&[]);
+        let (head, beside_codes) = bytes.split_at(bytes.len().min(self.shape.head_bytes()));
+        let (beside_vector, rest) = head.split_at(head.len().min(self.shape.code_dim * 2));
+        kernels.prefetch(rest);
+        NextBlock { beside_vector, beside_codes }
+    }
+}
+
+impl Graph<'_> {
     /// Offers candidates to `top`: with exact distances, or with those they have when the column is not at hand.
     pub(super) fn offer(
         &self,
@@ -349,8 +420,8 @@ impl Scratch {
     }
 
     /// How far an 8-bit distance of the last search may be off.
-    pub(super) fn margin(&self) -> f32 {
-        self.query.error(self.scale_max) * RERANK_DEVIATIONS
+    pub(super) fn margin(&self, distance: f32) -> f32 {
+        self.query.error(self.scale_max, distance) * RERANK_DEVIATIONS
     }
 
     pub(super) fn begin(&mut self, row_count: usize) {
@@ -367,12 +438,13 @@ impl Scratch {
     }
 }
 
-/// Keeps the `count` nearest and those that are farther by no more than `margin`.
-pub(super) fn keep_nearest(nearest: &mut Vec<Candidate>, count: usize, margin: f32) {
+/// Keeps the `count` nearest and those that are farther than the last of them by no more than a margin, which its distance gives.
+pub(super) fn keep_nearest(nearest: &mut Vec<Candidate>, count: usize, margin: impl Fn(f32) -> f32) {
     nearest.retain(|candidate| !candidate.distance.is_nan());
     if nearest.len() > count && count > 0 {
         let (_, last, _) = nearest.select_nth_unstable_by(count - 1, Candidate::order);
         let last = *last;
+        let margin = margin(last.distance);
         let is_kept = |other: &Candidate| {
             other.order(&last).is_le() || (margin > 0.0 && other.distance <= last.distance + margin)
         };

@@ -18,13 +18,13 @@ pub(super) struct Space<'a> {
 }
 
 impl Space<'_> {
-    /// Rotates a row into `out` (`code_dim` elements) and gives its squared norm there.
-    pub fn place_row(&self, row: &[f32], out: &mut [f32]) -> f32 {
+    /// Rotates a row into `out` (`code_dim` elements).
+    pub fn place_row(&self, row: &[f32], out: &mut [f32]) {
         lift_row(self.shape, row, out);
-        self.centre_and_rotate(out)
+        self.centre_and_rotate(out);
     }
 
-    /// As for rows; a query for IP is not lifted.
+    /// As for rows, and gives the squared norm there; a query for IP is not lifted.
     pub fn place_query(&self, query: &[f32], out: &mut [f32]) -> f32 {
         out.fill(0.0);
         for (out, value) in out.iter_mut().zip(query) {
@@ -33,16 +33,16 @@ impl Space<'_> {
         if self.shape.metric == Metric::Cosine {
             normalise(&mut out[..query.len()]);
         }
-        self.centre_and_rotate(out)
+        self.centre_and_rotate(out);
+        dot(out, out)
     }
 
-    fn centre_and_rotate(&self, out: &mut [f32]) -> f32 {
+    fn centre_and_rotate(&self, out: &mut [f32]) {
         let centre = &self.centre.as_chunks::<4>().0[..self.shape.inner_dim()];
         for (out, centre) in out.iter_mut().zip(centre) {
             *out -= f32::from_le_bytes(*centre);
         }
         rotate(out, self.signs);
-        dot(out, out)
     }
 }
 

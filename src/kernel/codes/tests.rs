@@ -22,7 +22,7 @@ fn every_level_gives_the_same_bits() {
                 addend_step: 0.0037,
                 factor_step: 0.37,
             };
-            let table = QueryTable { entries: &entries, scale: 0.013, offset: -(dim as f32), base: 7.5 };
+            let table = QueryTable { entries: &entries, scale: 0.013, offset: -(dim as f32), base: 7.5, ahead: &codes };
             let results: Vec<_> = CodeKernels::every()
                 .into_iter()
                 .map(|kernels| {
@@ -31,9 +31,9 @@ fn every_level_gives_the_same_bits() {
                     let rows = ByteRows::new(&codes, dim + 1, 1, dim).unwrap();
                     let mut products = [0; 6];
                     let is_done = kernels.dots_query(&rows, &[2, 0, 1, 1, 2, 0], &query, &mut products);
-                    assert!(is_done && products[1] == kernels.dot_query(&codes[1..][..dim], &query));
+                    assert!(is_done && products[1] == kernels.dot_query(&codes[1..][..dim], &query, &[]));
                     assert!(!kernels.dots_query(&rows, &[0, u32::MAX], &query, &mut [0; 2]));
-                    (kernels.dot_query(&code, &query), products, below, out.map(f32::to_bits))
+                    (kernels.dot_query(&code, &query, &codes), products, below, out.map(f32::to_bits))
                 })
                 .collect();
             for result in &results[1..] {
