@@ -1,8 +1,8 @@
-//! The walk of a search under a filter. It visits the nearest vertex known, again and again, whether it is wanted or not, and keeps the wanted
-//! rows whose distance was estimated, visited or not. It ends when what is left to visit is farther than a number of wanted
-//! rows: under a filter it goes as far as the wanted rows of this query lie, and no farther. Where they turn out to be rare around
-//! the query it goes on, and ends by the distances of the wanted rows it visited: among the many rows that are about as far
-//! as they are, estimates alone would name the wrong ones.
+//! The walk of a search under a filter. It visits the nearest vertex known, again and again, whether it is wanted or not, and
+//! keeps the wanted rows whose distance was estimated, visited or not. It ends when what is left to visit is farther than a number
+//! of wanted rows: it goes as far as the wanted rows of this query lie, and no farther. Where they turn out to be rare around the
+//! query it goes on, and ends by the distances of the wanted rows it visited: among the many rows that are about as far as they
+//! are, estimates alone would name the wrong ones.
 
 use super::filtered::{Local, certain, rank};
 use super::frontier::{AHEAD_MAX, Ahead, Frontier};
@@ -75,16 +75,21 @@ impl Gather<'_, '_> {
             fresh[count] = index as u8;
             count += usize::from(is_fresh);
         }
+        let mut end = self.end();
         for index in &fresh[..count] {
             let index = usize::from(index & 31);
             let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
-            // Whether it is farther than the end does not matter: that may move.
-            self.frontier.push(distance, id);
+            if distance < end {
+                self.frontier.push(distance, id);
+            } else {
+                self.frontier.push_later(distance, id);
+            }
             if self.stamps[id as usize] != self.stamp - 1 && distance < self.seen.bound() {
                 let is_wanted = self.graph.has_wanted(id, self.filter);
                 self.local.see(is_wanted);
                 if is_wanted {
                     self.seen.insert(distance, id);
+                    end = self.end();
                 }
                 self.stamps[id as usize] = self.stamp - 1;
             }
@@ -125,8 +130,10 @@ impl Gather<'_, '_> {
     fn fill(&mut self, ahead: &mut Ahead, count: usize) -> Option<u32> {
         let mut last = None;
         while ahead.len() < count {
+            let end = self.end();
+            self.frontier.take_up(end);
             let Some((estimate, id)) = self.frontier.pop() else { break };
-            if estimate > self.end() {
+            if estimate > end {
                 // All others are farther still, but the end may move.
                 self.frontier.push(estimate, id);
                 break;

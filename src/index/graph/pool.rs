@@ -26,25 +26,27 @@ pub(in crate::index) fn key(distance: f32, id: u32) -> u64 {
     u64::from(ascending(distance.to_bits())) << 32 | u64::from(id) << 1
 }
 
+/// The distance of a key.
 #[inline]
-fn distance_in(key: u64) -> f32 {
+pub(super) fn distance_in(key: u64) -> f32 {
     f32::from_bits(descending((key >> 32) as u32))
 }
 
+/// The id of a key.
 #[inline]
-fn id_in(key: u64) -> u32 {
+pub(super) fn id_in(key: u64) -> u32 {
     key as u32 >> 1
 }
 
 /// The bits of a float as an integer that is the greater the greater the float is.
 #[inline]
-pub(super) fn ascending(bits: u32) -> u32 {
+fn ascending(bits: u32) -> u32 {
     bits ^ (((bits as i32 >> 31) as u32) | 1 << 31)
 }
 
 /// Back from [`ascending`].
 #[inline]
-pub(super) fn descending(ascending: u32) -> u32 {
+fn descending(ascending: u32) -> u32 {
     ascending ^ (!((ascending as i32 >> 31) as u32) | 1 << 31)
 }
 

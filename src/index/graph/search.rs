@@ -18,6 +18,9 @@ use crate::types::{Bitmap, Metric};
 /// Candidates whose vectors are looked at although they are not visited: a fifth of a visit's cost, and near the end of a
 /// search most of what can still be found (`shoal-bench ann` on 784 dimensions: a tenth more queries per second at equal recall).
 pub(super) const SPARE: usize = 20;
+/// For each hit beyond so many, a number more are looked at: of many hits, more are not visited.
+const FEW_HITS: usize = 10;
+const SPARE_OF_HITS: usize = 2;
 /// Vectors that are asked for before the first of them is read.
 const LOOK_AHEAD: usize = 3;
 /// How many of the nearest that were not visited are looked through for what to visit next.
@@ -182,7 +185,7 @@ pub(super) struct NextBlock<'a> {
 struct Walk<'s, 'g> {
     graph: &'s Graph<'g>,
     kernels: CodeKernels,
-    /// Below the last: known to the pool; the last: its block was asked for, too.
+    /// `stamp - 1`: the vertex is in the pool, or fell out; `stamp`: its block was asked for, too.
     stamps: &'s mut [u8],
     stamp: u8,
     pool: &'s mut Pool,
@@ -322,13 +325,15 @@ impl Graph<'_> {
         }
     }
 
-    /// Collects what may be among the `k` nearest of all rows, with 8-bit distances. All of the `reach` nearest are visited.
+    /// Collects what may be among the `k` nearest of all rows, with 8-bit distances. All of the `reach` nearest are visited; of some
+    /// behind them the vectors are looked at.
     pub(super) fn gather_all(&self, k: usize, reach: usize, scratch: &mut Scratch, nearest: &mut Vec<Candidate>) {
-        let reach = Reach { ef: reach, spare: (k + SPARE).saturating_sub(reach) };
+        let kept = (reach + SPARE / 2).max(k + SPARE + k.saturating_sub(FEW_HITS) * SPARE_OF_HITS);
+        let reach = Reach { ef: reach, spare: kept - reach };
         self.walk(reach, scratch, &mut |found| self.add_rows(found, k, None, nearest));
         let Scratch { pool, rows, .. } = scratch;
         rows.clear();
-        rows.extend(pool.rest().take(k + SPARE));
+        rows.extend(pool.rest());
         self.look_at(scratch, &mut |found| self.add_rows(found, k, None, nearest));
     }
 
