@@ -161,6 +161,11 @@ fn built_indexes() {
 }
 
 #[test]
+fn growth() {
+    pytest("test_growth.py");
+}
+
+#[test]
 fn partial_update() {
     pytest("test_partial_update.py");
 }
