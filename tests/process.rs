@@ -107,9 +107,9 @@ fn gc_removes_what_dead_servers_left_and_touches_no_living_one() {
 fn killed_searcher_writer_and_gateway_come_back() {
     let server = Server::start(&["--searchers", "2"]);
     for role in ["searcher", "writer", "gateway"] {
-        let dead = server.pids(role)[0];
-        signal(dead, Signal::SIGKILL);
-        wait_until(role, || server.pids(role).iter().any(|pid| *pid > dead) && !is_alive(dead));
+        let before = server.pids(role);
+        signal(before[0], Signal::SIGKILL);
+        wait_until(role, || server.pids(role).iter().any(|pid| !before.contains(pid)) && !is_alive(before[0]));
     }
     let status = status(&server);
     let restarts =
