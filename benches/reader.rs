@@ -54,7 +54,7 @@ fn main() {
     let arguments = std::env::args()
         .filter_map(|argument| argument.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
     let arguments = Arguments(arguments.collect());
-    let (rows, dim) = (arguments.get("rows", 20_000), arguments.get("dim", 784));
+    let (rows, dim) = (arguments.get("rows", 12_000), arguments.get("dim", 784));
     let query_count = arguments.get("queries", 4_000usize);
     let mut values = clustered(rows + query_count, dim);
     let queries = values.split_off(rows * dim);
