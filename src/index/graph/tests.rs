@@ -224,6 +224,36 @@ fn recall_holds_whether_a_filter_wants_nearly_all_or_hardly_any_rows() {
 }
 
 #[test]
+fn of_many_hits_most_are_found_and_none_comes_twice() {
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let graph = Graph::open(&image).unwrap();
+    let (mut scratch, mut found) = (Scratch::new(), 0);
+    let parameters = SearchParameters { k: 100, ef: 100, filter: None, source: None, file_index: 0 };
+    for query in vectors(20, DIM, 2).chunks_exact(DIM) {
+        let mut top = TopK::new(100);
+        graph
+            .search(
+                query,
+                SearchParameters { source: Some(VectorRows::of_f32(bytes_of(&values), DIM)), ..parameters },
+                &mut scratch,
+                &mut top,
+            )
+            .unwrap();
+        let mut rows: Vec<u32> = top.into_sorted().iter().map(|hit| hit.row).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), 100);
+        let queries = Queries::dense(DIM, Metric::L2, query.to_vec());
+        let mut truth = [TopK::new(100)];
+        scan(&queries, VectorColumn::of_f32(bytes_of(&values), DIM), 0..ROWS, None, None, 0, &mut truth);
+        let [truth] = truth.map(TopK::into_sorted);
+        found += truth.iter().filter(|hit| rows.binary_search(&hit.row).is_ok()).count();
+    }
+    assert!(found >= 1995, "{found} of 2000");
+}
+
+#[test]
 fn rows_that_are_wanted_far_from_the_query_are_found() {
     let mut values = vectors(ROWS, DIM, 1);
     values[..100 * DIM].iter_mut().for_each(|value| *value += 50.0);
