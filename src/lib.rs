@@ -33,3 +33,8 @@ pub mod gateway;
 pub mod searcher;
 pub mod supervisor;
 pub mod writer;
+
+// The README's Rust is compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -38,8 +38,22 @@ fn fill(api: &mut Api) {
     index(api);
 }
 
-/// Replaces the collection's index by one that is to be built.
+/// A server of one searcher whose rows have their index.
+fn indexed(fail_points: &str) -> (Server, Api) {
+    let server = Server::start_failing(fail_points, &["--searchers", "1"]);
+    let mut api = server.api();
+    fill(&mut api);
+    wait_for(&mut api, IndexState::Finished);
+    (server, api)
+}
+
+/// Replaces the collection's index by one that is quick to build: how good it is, tests/python/test_indexes.py asks.
 fn index(api: &mut Api) {
+    index_with(api, "{\"rounds\": 1, \"efConstruction\": 16}");
+}
+
+/// Replaces the collection's index.
+fn index_with(api: &mut Api, params: &str) {
     let collection_name = NAME.to_owned();
     let release = milvus::ReleaseCollectionRequest { collection_name: collection_name.clone(), ..Default::default() };
     api.status(Method::ReleaseCollection, &release).expect("released");
@@ -53,12 +67,7 @@ fn index(api: &mut Api) {
     let create = milvus::CreateIndexRequest {
         collection_name: collection_name.clone(),
         field_name,
-        // Quick to build: how good it is, tests/python/test_indexes.py asks.
-        extra_params: vec![
-            pair("index_type", "RABITQ_GRAPH"),
-            pair("metric_type", "L2"),
-            pair("params", "{\"rounds\": 1, \"efConstruction\": 16}"),
-        ],
+        extra_params: vec![pair("index_type", "RABITQ_GRAPH"), pair("metric_type", "L2"), pair("params", params)],
         ..Default::default()
     };
     api.status(Method::CreateIndex, &create).expect("the index is created");
@@ -318,10 +327,7 @@ fn a_published_index_is_searched_in_huge_pages_and_a_stop_while_it_moves_loses_n
     if !huge_pages_are_given() {
         return;
     }
-    let mut server = Server::start_failing("index.moved=delay(1500)", &["--searchers", "1"]);
-    let mut api = server.api();
-    fill(&mut api);
-    wait_for(&mut api, IndexState::Finished);
+    let (mut server, mut api) = indexed("index.moved=delay(1500)");
     let searcher = server.pids("searcher")[0];
     wait_until("the searcher reads the index in a huge page", || {
         check_search(&mut api);
@@ -404,10 +410,7 @@ fn damage_and_check(server: &mut Server, what: &str, damage: Damage, reason: &st
 
 #[test]
 fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again() {
-    let mut server = Server::start(&["--searchers", "1"]);
-    let mut api = server.api();
-    fill(&mut api);
-    wait_for(&mut api, IndexState::Finished);
+    let (mut server, _) = indexed("");
     server.set_fail_points("builder.started=delay(1500)");
     let damages: [(&str, Damage, &str); 4] = [
         ("flipped", flip_in_the_middle, "its checksum does not match"),
@@ -432,10 +435,7 @@ fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again()
 /// A start checks only so many bytes before it answers.
 #[test]
 fn an_index_that_was_not_checked_at_the_start_is_not_searched_before_it_is() {
-    let mut server = Server::start(&["--searchers", "1"]);
-    let mut api = server.api();
-    fill(&mut api);
-    wait_for(&mut api, IndexState::Finished);
+    let (mut server, _) = indexed("");
     server.set_fail_points("recover.checking=error;publish.table_copied=delay(2500)");
     for (damage, builds) in [(None, 0), (Some(scramble as Damage), 1)] {
         server.stop();
@@ -501,4 +501,31 @@ fn the_builder_gives_way_to_everybody_else() {
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
     // From proc(5), counted from the state, field 3: nice is 19, the scheduling policy 41; SCHED_BATCH is 3.
     assert_eq!((fields[19 - 3], fields[41 - 3]), ("15", "3"));
+}
+
+/// Most threads of the builder at once while it builds an index.
+fn threads_of_a_build(options: &[&str]) -> usize {
+    let server = Server::start(&[&["--searchers", "1"], options].concat());
+    let mut api = server.api();
+    let tasks = format!("/proc/{}/task", server.pids("builder")[0]);
+    let threads = || fs::read_dir(&tasks).map_or(0, Iterator::count);
+    fill(&mut api);
+    if !cfg!(debug_assertions) {
+        // Long enough to be looked at.
+        index_with(&mut api, "{\"rounds\": 3, \"efConstruction\": 300}");
+    }
+    let mut most = 0;
+    wait_until("the index is built", || {
+        most = most.max(threads());
+        describe(&mut api).state() == IndexState::Finished
+    });
+    most
+}
+
+#[test]
+fn an_index_is_built_on_as_many_threads_as_there_should_be() {
+    let threads = |count: usize| threads_of_a_build(&["--builder-threads", &count.to_string()]);
+    // And one waits for orders. Those of one stage may still be ending when the next one begins.
+    let (one, eight) = (threads(1), threads(8));
+    assert!(one == 2 && eight >= 9, "{one} and {eight} threads");
 }

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 #[path = "../fuzz/filter_case.rs"]
 mod filter_case;
+#[path = "common/random.rs"]
+mod random;
+
+use random::{Random, new_seed, number};
 
 const SECONDS: u64 = 5;
 /// Mutations behind one another.
@@ -96,18 +100,6 @@ const TOKENS: [&str; 40] = [
     "json_contains_any(",
 ];
 
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ mixed >> 31) % end.max(1) as u64) as usize
-    }
-}
-
 fn mutated(seed: u64) -> Vec<u8> {
     let mut random = Random(seed);
     let mut bytes = FILTERS[random.below(FILTERS.len())].as_bytes().to_vec();
@@ -152,11 +144,10 @@ fn filters_of_every_kind_are_taken_or_refused() {
 
 #[test]
 fn mutated_filters_neither_panic_nor_contradict_themselves() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SHOAL_FUZZ_SEED") {
         return run_case(seed);
     }
-    let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) >> 1;
+    let first = new_seed();
     let end = Instant::now() + Duration::from_secs(number("SHOAL_FUZZ_SECONDS").unwrap_or(SECONDS));
     let cases = (first..).take_while(|_| Instant::now() < end).inspect(|seed| run_case(*seed)).count();
     println!("{cases} cases from seed {first}");

@@ -33,23 +33,37 @@ fn installed() -> PathBuf {
     target
 }
 
+/// The JavaScript of the README, for a server at another address.
+fn readme_script(address: &str) -> String {
+    const ADDRESS: &str = "127.0.0.1:19530";
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
+    let block =
+        readme.split("```js\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of JavaScript");
+    assert!(block.contains(ADDRESS), "{block}");
+    // An application goes on; this one has done its part.
+    block.replace(ADDRESS, address) + "await client.closeConnection();\n"
+}
+
 #[test]
-fn the_node_sdk_does_its_round_trip() {
+fn the_node_sdk_does_its_round_trip_and_what_the_readme_shows() {
     if let Some(missing) = ["node", "npm"].into_iter().find(|program| !is_installed(program)) {
         println!("skipped: {missing} is not installed, so the Node SDK cannot be tried");
         return;
     }
     let target = installed();
     let server = common::Server::start(&["--searchers", "2"]);
-    let output = Command::new("node")
-        .args(["round_trip.mjs", &server.address])
-        .current_dir(&target)
-        .output()
-        .expect("node starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("the round trip is done"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let mut api = server.api();
+    api.create("words", 4, "L2");
+    api.insert("words", &[71], 0, &[0.1, 0.2, 0.3, 0.4]).expect("a row");
+    fs::write(target.join("readme.mjs"), readme_script(&server.address)).expect("target/ is writable");
+    for (script, says) in [("round_trip.mjs", "the round trip is done"), ("readme.mjs", "id: '71'")] {
+        let output =
+            Command::new("node").args([script, &server.address]).current_dir(&target).output().expect("node starts");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains(says),
+            "{script}: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }

@@ -172,6 +172,9 @@ fn doctor_finds_a_stopped_servers_directory_sound() {
     server.stop();
     let (is_sound, report) = server.doctor();
     assert!(is_sound && report.contains("is sound") && !report.contains("remark"), "{report}");
+    let left = fs::read_dir(&server.data_dir).expect("listed").flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("meta")).collect();
+    assert_eq!(left, ["meta.sqlite"], "it only reads");
 }
 
 #[test]
@@ -201,6 +204,18 @@ fn status_shows_everything_it_promises() {
     for word in ["writer", "gateway", "searcher", "shown", "still mapped"] {
         assert!(shown.contains(word), "{word} in {shown}");
     }
+}
+
+#[test]
+fn status_tells_of_a_writer_that_is_stuck() {
+    let server = Server::start(&["--searchers", "1"]);
+    let is_told = || text(&server.run("status", &[]).stdout).contains("the writer recovers or is stuck");
+    assert!(!is_told() && status(&server)["writer_silent_ms"].as_u64() < Some(5_000));
+    let writer = server.pids("writer")[0];
+    signal(writer, Signal::SIGSTOP);
+    wait_until("its silence is told", is_told);
+    signal(writer, Signal::SIGCONT);
+    wait_until("it is heard again", || !is_told());
 }
 
 #[test]

@@ -67,6 +67,11 @@ fn quickstart() {
 }
 
 #[test]
+fn readme() {
+    pytest("test_readme.py");
+}
+
+#[test]
 fn errors() {
     pytest("test_errors.py");
 }

@@ -19,12 +19,17 @@ use crate::sys::lock::{self, LockOwner};
 use crate::sys::procfs::{self, ProcessFacts};
 use crate::types::{Error, ErrorKind, IndexRecord, Result};
 
+/// A writer that said nothing for so long is told of: ten times what it takes between two signs of life.
+const WRITER_SILENT_MS: u64 = 5_000;
+
 /// Everything status shows; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
 struct Status {
     data_dir: PathBuf,
     shm_dir: PathBuf,
     processes: Vec<ProcessStatus>,
+    /// Since the writer's last sign of life; it gives two a second once it has published.
+    writer_silent_ms: Option<u64>,
     collections: Vec<CollectionStatus>,
     /// Why the collections cannot be shown: the writer has not published yet.
     collections_error: Option<String>,
@@ -151,12 +156,15 @@ fn collect(instance: Instance, holder: Option<LockOwner>) -> Result<Status> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let mut processes: Vec<ProcessStatus> = holder.iter().map(|owner| supervisor_status(owner, now)).collect();
     processes.extend(cells.iter().map(|cell| process_status(cell, now)));
-    let (collections, collections_error) = match collections(&instance) {
+    let attachment = Attachment::open(&instance);
+    let sign_of_life = attachment.as_ref().map_or(0, |attachment| attachment.control().heartbeat_unix_ms());
+    let (collections, collections_error) = match attachment.and_then(|attachment| collections(&attachment)) {
         Ok(collections) => (collections, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     Ok(Status {
         processes,
+        writer_silent_ms: (sign_of_life != 0).then(|| now.saturating_sub(sign_of_life)),
         collections,
         collections_error,
         readers,
@@ -227,10 +235,9 @@ fn build_status(cell: &ProgressInfo) -> Option<BuildStatus> {
     (build.rows_done < build.rows_total).then_some(build)
 }
 
-fn collections(instance: &Instance) -> Result<Vec<CollectionStatus>> {
-    let attachment = Attachment::open(instance)?;
+fn collections(attachment: &Attachment) -> Result<Vec<CollectionStatus>> {
     let catalog = attachment.catalog()?;
-    catalog.collections.iter().filter_map(|entry| collection_status(&attachment, entry).transpose()).collect()
+    catalog.collections.iter().filter_map(|entry| collection_status(attachment, entry).transpose()).collect()
 }
 
 fn collection_status(attachment: &Attachment, entry: &CatalogCollection) -> Result<Option<CollectionStatus>> {
@@ -292,6 +299,9 @@ fn index_status(manifest: &Manifest, index: &IndexRecord) -> IndexStatus {
 fn print(status: &Status) {
     println!("data {}, shared memory {}\n", status.data_dir.display(), status.shm_dir.display());
     print_processes(&status.processes);
+    if let Some(ms) = status.writer_silent_ms.filter(|ms| *ms >= WRITER_SILENT_MS) {
+        println!("\nthe writer recovers or is stuck: no sign of life for {}; writes wait, reads go on", time(ms));
+    }
     match &status.collections_error {
         Some(error) => println!("\ncollections cannot be shown: {error}"),
         None => print_collections(&status.collections),

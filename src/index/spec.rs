@@ -149,7 +149,7 @@ pub enum BuildSettings {
 pub struct GraphSettings {
     /// Pool of the searches of a build: more takes longer and finds better neighbours.
     pub ef_construction: usize,
-    /// Bits of a neighbour's code; 0 for one per dimension.
+    /// Bits of a neighbour's code, as [`BuildParameters::code_bits`](super::graph::BuildParameters::code_bits).
     pub code_bits: usize,
     /// Rounds of searches after the first neighbours.
     pub rounds: usize,
@@ -483,6 +483,7 @@ mod tests {
     fn search_parameters_are_checked_against_the_hits_that_are_wanted() {
         assert_eq!(settings("{\"ef\": 200}", 10).unwrap().graph_ef(10), 200);
         assert_eq!(settings("{\"ef\": \"64\", \"nprobe\": 0}", 10).unwrap().nprobe, None);
+        assert_eq!(settings("{\"level\": 7}", 10).unwrap().level, Some(7));
         let refused = [
             ("{\"ef\": 7}", "ef(7) should be larger than k(10)"),
             ("{\"ef\": 0}", "Out of range in json: param 'ef' (0) should be in range [1, 2147483647]"),
@@ -564,6 +565,7 @@ mod tests {
             let pools: Vec<usize> = (1..=10).map(|level| ef(level, k)).collect();
             assert!(pools.is_sorted() && pools[0] >= k, "{pools:?}");
         }
+        assert!(ef(1, 10) < ef(5, 10) && ef(5, 10) < ef(10, 10), "a level is not without effect");
         assert_eq!(SearchSettings::default().graph_ef(10), ef(LEVEL_DEFAULT, 10));
     }
 }

@@ -86,6 +86,51 @@ fn every_kind_finds_the_nearest_rows() {
     }
 }
 
+#[test]
+fn a_higher_level_finds_more_and_a_pool_that_is_named_goes_first() {
+    // Without clusters and of many dimensions: hard to search.
+    let dim = 48;
+    let mut random = Random(9);
+    let values: Vec<f32> = (0..ROWS * dim).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+    let queries: Vec<f32> = (0..60 * dim).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+    let rows = VectorRows { dim, ..rows(&values) };
+    let truth = |query: &[f32]| {
+        let mut top = [TopK::new(10)];
+        let queries = Queries::dense(dim, Metric::L2, query.to_vec());
+        flat::scan(&queries, VectorColumn::Dense(rows), 0..ROWS, None, None, 0, &mut top);
+        top[0].sort().iter().map(|hit| hit.row).collect::<Vec<u32>>()
+    };
+    for kind in [IndexKind::RabitqGraph, IndexKind::Hnsw, IndexKind::HnswSq] {
+        let (spec, progress) = (IndexSpec { dim, ..spec(kind) }, BuildProgress::default());
+        let build = builder(&spec, rows, 2, &progress).unwrap();
+        let mut image = vec![0; build.image_bytes()];
+        build.write(&mut image).unwrap();
+        let index = OpenIndex::open(&image).unwrap();
+        let found = |settings: SearchSettings| {
+            let request = IndexRequest {
+                k: 10,
+                settings: &settings,
+                filter: None,
+                range: None,
+                source: Some(rows),
+                file_index: 0,
+            };
+            let (mut scratch, mut top) = (IndexScratch::default(), TopK::default());
+            let mut of_query = |query: &[f32]| {
+                top.begin(10);
+                index.search(query, &request, &mut scratch, &mut top).unwrap();
+                let truth = truth(query);
+                top.sort().iter().filter(|hit| truth.contains(&hit.row)).count()
+            };
+            queries.chunks_exact(dim).map(&mut of_query).sum::<usize>()
+        };
+        let level = |level| SearchSettings { level: Some(level), ..SearchSettings::default() };
+        let (low, usual, high) = (found(level(1)), found(SearchSettings::default()), found(level(10)));
+        assert!(low + 20 < usual && usual < high && high > 570, "{kind:?}: {low}, {usual}, {high} of 600");
+        assert_eq!(found(SearchSettings { ef: Some(24), ..level(10) }), low, "{kind:?}: the pool of level 1");
+    }
+}
+
 /// Rows of a place among all, by distance to the query, that a filter wants.
 type Wants = fn(place: usize, row: u64) -> bool;
 
@@ -293,6 +338,35 @@ fn a_header_that_tells_another_index_than_the_image_is_refused() {
             let other = [&encode_header(&other, &bytes[IMAGE_OFFSET..]).unwrap(), &bytes[IMAGE_OFFSET..]].concat();
             let error = opened(&other).unwrap_err();
             assert_eq!(error, IndexError::Damaged("its header contradicts its image"), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_or_an_image_of_another_version_is_refused_though_its_checksums_are_right() {
+    use crc_fast::{CrcAlgorithm, checksum};
+    let seal = |bytes: &mut [u8]| {
+        let (page, checksum_at) = bytes.split_at_mut(bytes.len() - 8);
+        checksum_at.copy_from_slice(&checksum(CrcAlgorithm::Crc64Nvme, page).to_le_bytes());
+    };
+    let reason = |bytes: &[u8]| opened(bytes).unwrap_err();
+    let other = IndexError::Damaged("its format has another version");
+    for kind in built_kinds() {
+        let (bytes, header) = file_of(kind);
+        for other_version in [bytes[8] - 1, bytes[8] + 1] {
+            let mut file = bytes.clone();
+            file[8] = other_version;
+            seal(&mut file[..IMAGE_OFFSET]);
+            assert_eq!(reason(&file), other, "{kind:?}: the file's version {other_version}");
+        }
+        let image = &bytes[IMAGE_OFFSET..];
+        let header_bytes = u32::from_le_bytes(image[12..16].try_into().unwrap()) as usize;
+        for other_version in [image[8] - 1, image[8] + 1] {
+            let mut image = image.to_vec();
+            image[8] = other_version;
+            seal(&mut image[..header_bytes]);
+            let file = [&encode_header(&header, &image).unwrap(), &image[..]].concat();
+            assert_eq!(reason(&file), other, "{kind:?}: the image's version {other_version}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The control root `<shm>/control`: a fixed layout of atomic words that readers map read-only.
 //!
-//! Words: magic, version, length, writer heartbeat (unix ms), writer pid, visible timestamp, catalog epoch, then one
+//! Words: magic, version, length, writer heartbeat (unix ms), visible timestamp, catalog epoch, then one
 //! manifest epoch per collection cell. Only the writer stores; every store that publishes is a release, every load an acquire.
 
 use std::fs::{self, File};
@@ -20,7 +20,6 @@ const VERSION: u64 = 1;
 const HEADER_WORDS: usize = 3;
 // Words that are stored often have a cache line of their own: a heartbeat must not take `visible` from the readers' caches.
 const HEARTBEAT_OFFSET: usize = 64;
-const WRITER_PID_OFFSET: usize = 72;
 const VISIBLE_OFFSET: usize = 128;
 const CATALOG_EPOCH_OFFSET: usize = 192;
 const CELLS_OFFSET: usize = 4096;
@@ -49,9 +48,7 @@ impl Control {
             Err(error) => return Err(Error::io(attempt(), &error)),
         };
         let map = SharedMap::read_write(&file).map_err(|error| Error::io(attempt(), &error))?;
-        let control = Control::checked(map, path)?;
-        control.map.atomic_u64(WRITER_PID_OFFSET).store(u64::from(std::process::id()), Ordering::Release);
-        Ok(control)
+        Control::checked(map, path)
     }
 
     /// Maps it read-only.
@@ -128,11 +125,6 @@ impl Control {
     pub fn beat(&self, unix_ms: u64) {
         self.map.atomic_u64(HEARTBEAT_OFFSET).store(unix_ms, Ordering::Release);
     }
-
-    /// The process that opened it for writing last.
-    pub fn writer_pid(&self) -> u32 {
-        self.map.atomic_u64(WRITER_PID_OFFSET).load(Ordering::Acquire) as u32
-    }
 }
 
 fn cell_offset(cell: u32) -> Option<usize> {
@@ -180,7 +172,6 @@ mod tests {
         second.set_catalog_epoch(Epoch(5));
         second.beat(11);
         assert_eq!((reader.catalog_epoch(), reader.heartbeat_unix_ms()), (Epoch(5), 11));
-        assert_eq!(reader.writer_pid(), std::process::id());
         assert_eq!(reader.manifest_epoch(u32::MAX), Epoch(0));
     }
 

@@ -5,6 +5,8 @@ mod edits;
 mod load;
 mod schema;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -104,13 +106,19 @@ impl Meta {
         Ok(Meta { connection, path: path.to_owned() })
     }
 
-    /// Opens an existing catalog for reading only (doctor).
+    /// Opens an existing catalog for reading only (doctor). It leaves nothing beside it and needs no right to write there,
+    /// unless a server has it open, or left it when it was killed.
     ///
     /// # Errors
     /// Those of SQLite.
     pub fn open_read_only(path: &Path) -> Result<Meta> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
+        let opened = match beside(path, "-wal").exists() {
+            true => Connection::open_with_flags(path, flags),
+            // SQLite would make the files of its write-ahead log to read a catalog that has one of no length.
+            false => Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI),
+        };
+        let connection = opened.map_err(|error| failed("open", path, &error))?;
         schema::check(&connection, path)?;
         Ok(Meta { connection, path: path.to_owned() })
     }
@@ -160,6 +168,26 @@ impl Meta {
         };
         check().map_err(|error| failed("check", &self.path, &error))
     }
+}
+
+/// A path with something behind it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// SQLite's name of a file that nobody changes.
+fn immutable_uri(path: &Path) -> PathBuf {
+    let mut uri = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02x}").bytes()),
+            byte => uri.push(*byte),
+        }
+    }
+    uri.extend(b"?immutable=1");
+    OsString::from_vec(uri).into()
 }
 
 fn failed(attempt: &str, path: &Path, error: &rusqlite::Error) -> Error {

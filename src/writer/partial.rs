@@ -3,6 +3,7 @@
 //!
 //! The commit thread completes the rows and logs them whole: a replay needs no look at other rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use prost::Message;
@@ -143,7 +144,9 @@ fn merge(stored: &[u8], given: &[u8]) -> Result<Vec<u8>> {
     }
     let no_object = || Error::invalid(format_args!("{DYNAMIC_FIELD} holds something else than a JSON object"));
     let (stored, given) = (members(stored).ok_or_else(no_object)?, members(given).ok_or_else(no_object)?);
-    let kept = stored.iter().filter(|(key, _)| !given.iter().any(|(other, _)| other == key));
+    // Documents have thousands of keys, and the commit thread waits for each row.
+    let replaced: HashSet<&str> = given.iter().map(|(key, _)| key.as_str()).collect();
+    let kept = stored.iter().filter(|(key, _)| !replaced.contains(key.as_str()));
     let mut merged = Vec::new();
     for (key, value) in kept.chain(&given) {
         merged.extend_from_slice(if merged.is_empty() { b"{" } else { b"," });

@@ -19,10 +19,15 @@ use shoaldb::proto::{common, milvus, schema};
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until a claim is true.
-pub fn wait_until(what: &str, mut claim: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+pub fn wait_until(what: &str, claim: impl FnMut() -> bool) {
+    wait_within(DEADLINE, what, claim);
+}
+
+/// As [`wait_until`], for what takes its time on a busy machine without optimisations.
+pub fn wait_within(deadline: Duration, what: &str, mut claim: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
     while !claim() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -306,6 +311,12 @@ impl Api {
         request: &Req,
     ) -> Result<Res, Refused> {
         let answer = self.runtime.block_on(self.client.call::<Req, Res>(method.name(), request));
+        answer.map_err(|error| Refused { code: -1, reason: error.to_string() })
+    }
+
+    /// One call with an encoded request; a transport error counts as refused with code -1.
+    pub fn call_bytes(&mut self, method: Method, request: Vec<u8>) -> Result<Vec<u8>, Refused> {
+        let answer = self.runtime.block_on(self.client.call_bytes(method.name(), request));
         answer.map_err(|error| Refused { code: -1, reason: error.to_string() })
     }
 

@@ -225,6 +225,21 @@ fn a_catalog_of_another_version_or_program_is_refused_by_name() {
 }
 
 #[test]
+fn reading_a_closed_catalog_makes_no_file_beside_it_wherever_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("a%20b?c#d");
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("meta.sqlite");
+    let mut meta = Meta::open(&path).unwrap();
+    meta.apply(&[MetaEdit::SetIdNext(99)]).unwrap();
+    let files = || std::fs::read_dir(&folder).unwrap().count();
+    // While it is open, what is not in the file itself yet is read as well.
+    assert_eq!((Meta::open_read_only(&path).unwrap().load().unwrap().id_next, files()), (99, 3));
+    drop(meta);
+    assert_eq!((Meta::open_read_only(&path).unwrap().load().unwrap().id_next, files()), (99, 1));
+}
+
+#[test]
 fn garbage_is_corrupt_and_a_missing_file_is_not_made_for_reading() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meta.sqlite");
