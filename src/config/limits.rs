@@ -2,6 +2,13 @@
 
 /// Most hits of one query, and the largest `offset + limit` (Milvus).
 pub const TOP_K_MAX: usize = 16_384;
+
+/// Rows that are exactly as far from the query as the last one of an iterator's page and come with it.
+pub const TIED_ROWS_MAX: usize = 8 * TOP_K_MAX;
+
+/// Search iterators of which a searcher keeps the hits that come next, those used last: 200 KB each.
+pub const ITERATORS_KEPT_MAX: usize = 16;
+
 /// Most query vectors of one search (Milvus).
 pub const QUERY_COUNT_MAX: usize = 16_384;
 /// Most hits of one group of a grouped search (Milvus).

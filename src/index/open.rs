@@ -235,6 +235,7 @@ mod tests {
             empty_lists_max: Some(9),
             level: None,
             refine_k: Some(2.5),
+            is_exhaustive: false,
         };
         let request =
             IndexRequest { k: 10, settings: &settings, filter: None, range: None, source: None, file_index: 4 };

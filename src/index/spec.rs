@@ -326,6 +326,8 @@ pub struct SearchSettings {
     pub level: Option<u8>,
     /// Hits whose exact distances are computed, per hit that is wanted.
     pub refine_k: Option<f32>,
+    /// No row may be missed: an index is used only where it has the last word on distances, and then all of it.
+    pub is_exhaustive: bool,
 }
 
 /// Pool of a graph search by level: each step searches about a third more.
@@ -351,11 +353,18 @@ impl SearchSettings {
             empty_lists_max: of_kind(is_lists, "max_empty_result_buckets", 1..=65_536)?,
             level: of_kind(is_graph, "level", 1..=10)?.and_then(|level| u8::try_from(level).ok()),
             refine_k: if kind == IndexKind::Flat { None } else { refine_k(params)? },
+            is_exhaustive: false,
         };
         match settings.ef {
             Some(ef) if ef < top_k => Err(refused(format!("ef({ef}) should be larger than k({top_k})"))),
             _ => Ok(settings),
         }
+    }
+
+    /// Those of a search that misses nothing.
+    pub fn exhaustive() -> SearchSettings {
+        let all = Some(usize::MAX);
+        SearchSettings { ef: all, nprobe: all, is_exhaustive: true, ..SearchSettings::default() }
     }
 
     /// The pool of a graph search for `k` hits: `ef` as asked for; else by level, with half as much again as is wanted.

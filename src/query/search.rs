@@ -14,7 +14,7 @@ use super::snapshot::{FileRows, MatchingRows, RowAddress, Selection, Snapshot, s
 use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::{self, DistanceRange};
 use crate::index::spec::SearchSettings;
-use crate::index::{Hit, Queries, TopK, VectorColumn};
+use crate::index::{Hit, IndexFile, Queries, TopK, VectorColumn};
 use crate::types::{Bitmap, Error, ErrorKind, FieldId, FieldSchema, Metric, Result, Validity, Values};
 
 /// So many keys are compared one with another sooner than they are hashed.
@@ -146,7 +146,7 @@ impl<'a> Search<'a> {
             let Some(rows) = self.snapshot.file_rows(file) else { return Span::default() };
             let row_count = self.snapshot.searched_count(&rows, &self.options.selection).unwrap_or(0);
             // Whether the index is used depends on the filter; to cut a file that has one would rule it out.
-            let is_whole = index_of(self.snapshot, &rows, self.field.id, &self.options.queries).is_some();
+            let is_whole = self.index_of(&rows).is_some();
             Span { row_count, is_whole }
         });
         let is_filtered = !self.options.selection.plan.is_match_all();
@@ -259,7 +259,14 @@ impl<'a> Search<'a> {
     /// Whether a file has an index that the search can use.
     fn has_index(&self) -> bool {
         let mut files = (0..self.snapshot.file_count()).filter_map(|file| self.snapshot.file_rows(file));
-        files.any(|rows| index_of(self.snapshot, &rows, self.field.id, &self.options.queries).is_some())
+        files.any(|rows| self.index_of(&rows).is_some())
+    }
+
+    /// The index that a file is searched by, if that is less work than a scan.
+    fn index_of<'f>(&self, rows: &FileRows<'f>) -> Option<&'f IndexFile> {
+        let index = index_of(self.snapshot, rows, self.field.id, &self.options.queries)?;
+        let is_of_use = !self.options.settings.is_exhaustive || !index.header().spec.is_refined();
+        is_of_use.then_some(index)
     }
 
     /// Offers the matching rows of a window of one file; hits count rows from the window's start. One strategy per file:
@@ -293,7 +300,7 @@ impl<'a> Search<'a> {
         let scan = |queries: &Queries<'_>, tops: &mut [TopK]| {
             flat::scan(queries, column, 0..candidates, filter, range, file_index, tops);
         };
-        let index = index_of(snapshot, &rows, self.field.id, queries).filter(|index| {
+        let index = self.index_of(&rows).filter(|index| {
             // An index is searched whole.
             index.header().row_count == candidates as u64
         });

@@ -7,6 +7,7 @@ mod databases;
 mod group_by;
 mod indexes;
 mod output_fields;
+mod pages;
 mod partitions;
 mod placeholder;
 mod postponed;

@@ -1,8 +1,9 @@
 //! Search: from the request to the nearest rows and back.
 
 use super::output_fields::OutputFields;
+use super::pages::{self, Pages};
 use super::placeholder::{check_query_count, query_values, query_vectors, refuse_type};
-use super::search_params::SearchParams;
+use super::search_params::{SearchParams, is_page};
 use super::session::{Found, Session};
 use crate::config::limits::REPLY_BYTES_MAX;
 use crate::filter::Templates;
@@ -90,7 +91,10 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
     let options = SearchOptions {
         field: field.id,
         queries,
-        top_k: params.limit + params.offset,
+        top_k: params
+            .iterator
+            .as_ref()
+            .map_or(params.limit + params.offset, |page| pages::hits_at_once(page.batch_size)),
         grouping,
         range: params.range(metric)?,
         settings: settings(&params, index_kind(found, field))?,
@@ -100,14 +104,11 @@ pub(super) fn prepare(found: &mut Found, request: &mut SearchRequest) -> Result<
     Ok(Prepared { params, options, query_count })
 }
 
-/// How an index is searched. Pages of an iterator go on where the last one ended: rows of lists that were not looked into
-/// would never come, so all lists are, unless the request names a number.
+/// How an index is searched. Pages of an iterator go on where the last one ended: rows that a search missed would never come,
+/// so every row is compared, whatever the request says about how thorough a search should be.
 fn settings(params: &SearchParams, kind: IndexKind) -> Result<SearchSettings> {
-    let mut settings = SearchSettings::parse(kind, &params.of_index, params.limit + params.offset)?;
-    if params.is_iterator {
-        settings.nprobe = settings.nprobe.or(Some(usize::MAX));
-    }
-    Ok(settings)
+    let settings = SearchSettings::parse(kind, &params.of_index, params.limit + params.offset)?;
+    Ok(if params.is_iterator { SearchSettings::exhaustive() } else { settings })
 }
 
 /// The kind of a field's index; without one its rows are scanned.
@@ -123,11 +124,19 @@ fn answer(
     mut request: SearchRequest,
     nearest: impl FnOnce(&Found, &SearchOptions<'_>, &Search<'_>) -> Result<Vec<TopK>>,
 ) -> Result<SearchResults> {
+    let in_common = is_page(&request).then(|| pages::in_common(&request));
     let Prepared { params, options, query_count } = prepare(&mut found, &mut request)?;
     let mut output = OutputFields::new(&found.view().manifest.schema, &request.output_fields)?;
     output.style = InstantStyle::new(found.zone(params.timezone.as_deref())?, params.time_fields.as_deref())?;
     let search = Search::new(&found.snapshot, &options)?;
-    let hits = search.finish(nearest(&found, &options, &search)?)?;
+    let nearest = || nearest(&found, &options, &search);
+    let hits = match params.iterator.as_ref().zip(in_common) {
+        Some((iterator, in_common)) => {
+            let pages = Pages { in_common, iterator, snapshot: &found.snapshot, options: &options };
+            vec![pages.next(&search, nearest)?]
+        }
+        None => search.finish(nearest()?)?,
+    };
     let reply = Reply { found: &found, params: &params, output: &output, grouping: options.grouping.as_ref() };
     let results = reply.results(query_count, hits)?;
     if query_count * options.fetch() > HITS_TRIM_MIN {

@@ -6,6 +6,7 @@ use super::group_by::GroupBy;
 use crate::config::limits::TOP_K_MAX;
 use crate::index::flat::DistanceRange;
 use crate::proto::common::KeyValuePair;
+use crate::proto::milvus::SearchRequest;
 use crate::types::{Error, ErrorKind, Metric, Result};
 
 /// Parameters that change what a search means and that this server does not know yet.
@@ -287,6 +288,16 @@ fn iterator(pairs: &Pairs<'_>) -> Result<Option<IteratorParams>> {
         last_bound: last_bound.transpose()?,
         token: token.map(str::to_owned),
     }))
+}
+
+/// Whether a request is for a page of a second-generation iterator.
+pub(super) fn is_page(request: &SearchRequest) -> bool {
+    Pairs(&request.search_params).is_true("search_iter_v2")
+}
+
+/// Whether a parameter differs from page to page.
+pub(super) fn is_of_one_page(name: &str) -> bool {
+    ["topk", "limit", "search_iter_id", "search_iter_batch_size", "search_iter_last_bound"].contains(&name)
 }
 
 /// Hexadecimal digits in the groups of a UUID.

@@ -48,6 +48,10 @@ fn placeholder(vectors: &[Vec<f32>]) -> SearchInput {
 
 /// A search for the zero vector.
 fn search_with(world: &World, params: &[(&str, &str)], output_fields: &[&str]) -> Result<SearchResults> {
+    search_in(found(world), params, output_fields)
+}
+
+fn search_in(found: Found, params: &[(&str, &str)], output_fields: &[&str]) -> Result<SearchResults> {
     let request = SearchRequest {
         search_input: Some(placeholder(&[vec![0.0; DIM]])),
         nq: 1,
@@ -55,7 +59,7 @@ fn search_with(world: &World, params: &[(&str, &str)], output_fields: &[&str]) -
         output_fields: output_fields.iter().map(|name| (*name).to_owned()).collect(),
         ..Default::default()
     };
-    search_found(found(world), request)
+    search_found(found, request)
 }
 
 fn query_with(world: &World, params: &[(&str, &str)], output_fields: &[&str]) -> Result<QueryResults> {
@@ -195,28 +199,72 @@ fn query_vectors_that_do_not_fit_the_field_are_refused() {
     assert!(refused(SearchInput::PlaceholderGroup(half), 1).contains("vector type must be the same"));
 }
 
-#[test]
-fn a_second_generation_iterator_gives_every_row_once() {
-    let world = world();
-    let (mut seen, mut bound, mut token) = (Vec::new(), None, None);
+/// The pages of an iterator from the zero vector.
+fn pages_of(world: &World, batch_size: &str) -> Result<Vec<Vec<i64>>> {
+    let found = found(world);
+    let (mut pages, mut bound, mut token) = (Vec::new(), None, None);
     loop {
-        let mut params =
-            vec![("topk", "7"), ("iterator", "True"), ("search_iter_v2", "True"), ("search_iter_batch_size", "7")];
+        let batch = [("topk", batch_size), ("search_iter_batch_size", batch_size)];
+        let mut params = vec![("iterator", "True"), ("search_iter_v2", "True")];
+        params.extend(batch);
         let bound_text: Option<String> = bound.map(|bound: f32| bound.to_string());
         params.extend(bound_text.as_deref().map(|bound| ("search_iter_last_bound", bound)));
         params.extend(token.as_deref().map(|token: &str| ("search_iter_id", token)));
-        let answer = search_with(&world, &params, &[]).unwrap();
+        let answer = search_in(found.clone(), &params, &[])?;
         let page = hit_ids(&answer);
         let state = answer.results.unwrap().search_iterator_v2_results.unwrap();
         assert_eq!(state.token.len(), 36);
         assert!(token.is_none_or(|token| token == state.token), "the token stays");
         if page.is_empty() {
-            break;
+            return Ok(pages);
         }
         (bound, token) = (Some(state.last_bound), Some(state.token));
-        seen.extend(page);
+        pages.push(page);
     }
-    assert_eq!(seen, (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_second_generation_iterator_gives_every_row_once() {
+    let pages = pages_of(&world(), "7").unwrap();
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, 7, 7, 2]);
+    assert_eq!(pages.concat(), (0..30).collect::<Vec<_>>());
+}
+
+/// Rows whose distances to the zero vector are as given, half of them in a table file.
+fn world_of(distances: &[f32]) -> World {
+    let mut world = World::empty(KeyKind::Int);
+    world.indexes = self::world().indexes;
+    let rows = |part: std::ops::Range<usize>| part.map(|row| ModelRow::near(row as i64, distances[row])).collect();
+    world.add_sealed(rows(0..distances.len() / 2), &mut Random::new(2));
+    world.add_growing(rows(distances.len() / 2..distances.len()));
+    world
+}
+
+#[test]
+fn rows_that_are_equally_far_come_on_one_page_of_an_iterator_however_many_they_are() {
+    // Fewer than are found at once, as many, and more.
+    for tied in [6, 9, 40, 1020, 1024, 1500] {
+        let mut distances = vec![1.0; tied + 15];
+        distances[..8].fill(0.5);
+        distances[tied + 8..].fill(2.0);
+        let mut pages = pages_of(&world_of(&distances), "5").unwrap();
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [8, tied, 7], "{tied} tied rows");
+        pages.iter_mut().for_each(|page| page.sort_unstable());
+        assert_eq!(pages.concat(), (0..tied as i64 + 15).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_iterator_that_is_asked_for_more_than_is_found_at_once_comes_to_every_row() {
+    let distances: Vec<f32> = (0..5_000).map(|row| (row / 2) as f32).collect();
+    let world = world_of(&distances);
+    for batch_size in ["50", "1000"] {
+        let pages = pages_of(&world, batch_size).unwrap();
+        let found = pages.concat();
+        assert!(found.iter().map(|row| row / 2).is_sorted(), "nearest first");
+        assert_eq!(found.iter().collect::<std::collections::HashSet<_>>().len(), found.len());
+        assert_eq!(found.len(), 5_000, "{} pages", pages.len());
+    }
 }
 
 #[test]

@@ -219,17 +219,34 @@ def test_rows_without_a_vector_are_never_hits(client, server, index_type):
     assert client.search("built", [[0.0] * DIM], limit=10, filter="id == 5")[0] == []
 
 
-@pytest.mark.parametrize("index_type", ["IVF_FLAT", "IVF_SQ8"])
-def test_an_iterator_over_lists_comes_to_every_row(client, server, index_type):
-    make(client, index_type)
+def pages_of(client, **options):
+    iterator = client.search_iterator("built", [sent(vectors(1, seed=9)[0])], limit=-1, **options)
+    while page := iterator.next():
+        yield page
+    iterator.close()
+
+
+@pytest.mark.parametrize("metric", ["L2", "COSINE", "IP"])
+@pytest.mark.parametrize("index_type", BUILD)
+def test_an_iterator_over_an_index_comes_to_every_row_once(client, server, index_type, metric):
+    make(client, index_type, metric=metric)
     assert len(built_files(server)) == 1
-    pages = client.search_iterator("built", [sent(vectors(1, seed=9)[0])], batch_size=500, limit=-1)
-    hits = []
-    while page := pages.next():
-        hits += page
-    pages.close()
-    found = [hit["id"] for hit in hits]
-    # Codes may misplace a row or two at the end of the first page, whose distances are not bounded.
-    assert len(found) == len(set(found)) >= (ROWS if index_type == "IVF_FLAT" else ROWS - 5)
-    distances = [hit["distance"] for hit in hits]
-    assert distances == sorted(distances)
+    for options, wanted in [({}, range(ROWS)), ({"filter": "tag < 3"}, [row for row in range(ROWS) if row % 10 < 3])]:
+        for thoroughness in [{}, {"ef": 512, "nprobe": 1, "level": 1}]:
+            hits = [hit for page in pages_of(client, batch_size=500, search_params={"params": thoroughness}, **options) for hit in page]
+            assert sorted(hit["id"] for hit in hits) == list(wanted)
+            distances = [hit["distance"] for hit in hits]
+            assert distances == sorted(distances, reverse=metric != "L2")
+
+
+def test_an_iterator_comes_to_the_rows_of_its_snapshot_while_others_are_written(client, server):
+    make(client, "AUTOINDEX")
+    found = []
+    for number, page in enumerate(pages_of(client, batch_size=300)):
+        found += [hit["id"] for hit in page]
+        # Rows near the query, and rows that it will come to.
+        client.upsert("built", [{"id": key, "tag": 0, "vector": sent(vectors(1, seed=9)[0])} for key in (ROWS + number, 17 * number)])
+        client.delete("built", ids=[ROWS - 1 - number])
+        if number % 5 == 4:
+            client.flush("built")
+    assert sorted(found) == list(range(ROWS))
