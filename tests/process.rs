@@ -76,6 +76,23 @@ fn a_stopped_server_leaves_only_durable_files() {
 }
 
 #[test]
+fn a_server_told_to_stop_in_the_middle_of_its_start_leaves_nothing() {
+    let mut server = Server::unstarted();
+    for file in ["LOCK", "run/instance.json", "meta.sqlite", "log"] {
+        server.launch();
+        let path = server.data_dir.join(file);
+        // No pause: the moment after it is the one that matters.
+        let deadline = Instant::now() + common::DEADLINE;
+        while !path.exists() {
+            assert!(Instant::now() < deadline, "{file} is not made: {}", server.log());
+        }
+        assert_eq!(server.terminate().code(), Some(0), "after {file}: {}", server.log());
+        assert_clean(&server);
+        fs::remove_dir_all(&server.data_dir).expect("removed");
+    }
+}
+
+#[test]
 fn a_killed_server_is_swept_by_the_next_start() {
     let mut server = Server::start(&["--searchers", "2"]);
     server.kill();

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use crate::config::{Instance, ServerConfig};
 use crate::ipc::control::RoleContext;
+use crate::sys::signals::Signals;
 use crate::types::{Error, Result};
 
 pub use ground::{OWNER_FILE, ShmOwner, remove_shared};
@@ -63,8 +64,10 @@ pub fn run(
     roles: Roles,
     reload: &dyn Fn() -> Result<ServerConfig>,
 ) -> Result<ExitCode> {
+    // First of all: a signal that ended the process from here on would leave files behind.
+    let signals = Signals::install().map_err(|error| Error::io("install signal handlers", &error))?;
     let ground = ground::Ground::take(data_dir, &config, &roles)?;
-    let mut supervisor = match Supervisor::new(ground, config, roles) {
+    let mut supervisor = match Supervisor::new(ground, config, roles, signals) {
         Ok(supervisor) => supervisor,
         Err(failure) => {
             let (ground, error) = *failure;

@@ -62,6 +62,7 @@ impl Supervisor {
         ground: Ground,
         config: ServerConfig,
         roles: Roles,
+        signals: Signals,
     ) -> std::result::Result<Supervisor, Box<(Ground, Error)>> {
         let made = (|| {
             (roles.create_blocks)(&ground.instance)?;
@@ -77,11 +78,10 @@ impl Supervisor {
             };
             let (reads, writes) = (pool("shoal-reads")?, pool("shoal-writes")?);
             let board = create_board().map_err(|error| Error::io("make the searchers' help board", &error))?;
-            let signals = Signals::install().map_err(|error| Error::io("install signal handlers", &error))?;
             let wake = eventfd::counter().map_err(|error| Error::io("make an eventfd", &error))?;
-            Ok((progress, reads, writes, board, signals, wake, Listeners::bind(&config.listen)?))
+            Ok((progress, reads, writes, board, wake, Listeners::bind(&config.listen)?))
         })();
-        let (progress, reads, writes, board, signals, wake, listeners) = match made {
+        let (progress, reads, writes, board, wake, listeners) = match made {
             Ok(made) => made,
             Err(error) => return Err(Box::new((ground, error))),
         };
@@ -111,17 +111,17 @@ impl Supervisor {
     pub(super) fn watch(&mut self, reload: &dyn Fn() -> Result<ServerConfig>) -> Result<u8, Leave> {
         notify::status("starting");
         loop {
-            self.start_due()?;
-            if let Some(code) = self.advance_stop() {
-                return Ok(code);
-            }
-            self.wait()?;
             for request in self.signals.as_mut().map(Signals::take).unwrap_or_default() {
                 match request {
                     Request::Stop => self.request_stop(),
                     Request::Reload => self.reload(reload),
                 }
             }
+            self.start_due()?;
+            if let Some(code) = self.advance_stop() {
+                return Ok(code);
+            }
+            self.wait()?;
             eventfd::take(&self.wake);
             for at in 0..self.children.len() {
                 self.hear(at);
