@@ -24,6 +24,13 @@ const QUERY_MAX: f32 = 8191.0;
 const CENTRE_ROWS_MAX: usize = 1 << 16;
 /// Rows whose norms are computed at once.
 const NORM_ROWS: usize = 1024;
+/// Squared norms of vectors that are normalised to the last bits; the cosines of others are not those of their codes.
+const NORMAL_SQUARES: std::ops::Range<f32> = 1e-30..1e30;
+/// What is computed to find a bound is itself rounded.
+const ROUND_UP: f32 = 1.001;
+/// Roundings, each of 2^-24 of a squared norm at most, between a distance and the one of rotated vectors that are not quantised: four
+/// rounds of at most 17 additions, of rows and queries; then one for every fourth element.
+const ROUNDINGS: f32 = 320.0;
 
 /// What the space of the codes is made from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,6 +156,35 @@ impl Coder<'_> {
         Ok(())
     }
 
+    /// As [`Coder::write_record`], and gives how far the code is from the row: what [`CodedQuery::margins`] needs of all rows. A row whose distances its code does not tell gets no number as its squared norm.
+    ///
+    /// # Errors
+    /// When an element is not finite.
+    pub fn write_bounded(
+        &self,
+        row: &[f32],
+        placed: &mut Vec<f32>,
+        record: &mut [u8],
+    ) -> Result<CodeErrors, IndexError> {
+        self.write_record(row, placed, record)?;
+        let Some((Scalars { squared_norm, scale }, codes)) = Scalars::split(record) else {
+            return Ok(CodeErrors::default());
+        };
+        let codes: &[i8] = bytemuck::cast_slice(codes);
+        let square =
+            placed.iter().zip(codes).map(|(value, code)| (value - scale * f32::from(*code)).powi(2)).sum::<f32>();
+        if self.space.metric == Metric::Cosine && !NORMAL_SQUARES.contains(&dot(row, row)) {
+            // A zero vector has cosine 0 to everything: twice the squared norm of a direction.
+            let is_zero = row.iter().all(|value| *value == 0.0);
+            let squared_norm = if is_zero { squared_norm + 1.0 } else { f32::NAN };
+            record[..4].copy_from_slice(&squared_norm.to_le_bytes());
+        }
+        // Rounding moves no element by more than half a step; what is too small for that to be true is lost in the margins.
+        let most = (self.space.code_dim() as f32).sqrt();
+        let steps_max = if scale > 0.0 { (square.sqrt() / scale * ROUND_UP).min(most) } else { 0.0 };
+        Ok(CodeErrors { steps_max, scale_max: scale })
+    }
+
     /// Writes the record of a row whose elements are finite, with 4 or 6 bits for each.
     pub fn write_packed(&self, row: &[f32], bits: CodeBits, scratch: &mut PackScratch, record: &mut [u8]) {
         let squared_norm = self.place_row(row, &mut scratch.placed);
@@ -165,22 +201,39 @@ impl Coder<'_> {
         self.centre_and_rotate(placed)
     }
 
-    /// Makes a query of a vector; it is not lifted for IP.
+    /// Makes a query of a vector. For IP it is neither lifted nor centred: distances are twice the negated products with centred rows.
     pub fn place_query(&self, query: &[f32], out: &mut CodedQuery) {
         out.placed.clear();
         out.placed.extend_from_slice(query);
         out.placed.resize(self.space.code_dim(), 0.0);
-        if self.space.metric == Metric::Cosine {
-            normalise(&mut out.placed[..query.len()]);
+        let square = dot(query, query);
+        (out.space, out.squared_norm, out.norm_weight, out.lift) = (Some(self.space), 0.0, 1.0, 0.0);
+        match self.space.metric {
+            Metric::Ip => {
+                let centre = self.centre().map(f32::from_le_bytes);
+                out.lift = 2.0 * centre.zip(query).map(|(centre, value)| centre * value).sum::<f32>();
+                out.norm_weight = 0.0;
+                rotate(&mut out.placed, self.signs);
+            }
+            Metric::Cosine => {
+                normalise(&mut out.placed[..query.len()]);
+                out.squared_norm = self.centre_and_rotate(&mut out.placed);
+            }
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => {
+                out.squared_norm = self.centre_and_rotate(&mut out.placed)
+            }
         }
-        out.lift = dot(query, query) + self.space.squared_norm_max;
-        out.squared_norm = self.centre_and_rotate(&mut out.placed);
+        out.square = square;
         out.make_words();
     }
 
+    fn centre(&self) -> impl Iterator<Item = [u8; 4]> {
+        self.centre.as_chunks::<4>().0[..self.space.inner_dim()].iter().copied()
+    }
+
     fn centre_and_rotate(&self, values: &mut [f32]) -> f32 {
-        for (value, centre) in values.iter_mut().zip(&self.centre.as_chunks::<4>().0[..self.space.inner_dim()]) {
-            *value -= f32::from_le_bytes(*centre);
+        for (value, centre) in values.iter_mut().zip(self.centre()) {
+            *value -= f32::from_le_bytes(centre);
         }
         rotate(values, self.signs);
         dot(values, values)
@@ -193,9 +246,42 @@ pub(super) struct CodedQuery {
     placed: Vec<f32>,
     words: Vec<i16>,
     word_scale: f32,
+    /// Of the vector as it came.
+    square: f32,
+    /// In the space of the codes; 0 for IP.
     squared_norm: f32,
-    /// For IP: what squared distances have on top of twice the negated product.
+    /// What squared norms of rows count: nothing for IP.
+    norm_weight: f32,
+    /// For IP: what distances have on top of twice the negated product, twice the product with the centre.
     lift: f32,
+    space: Option<CodeSpace>,
+}
+
+/// How far a distance of codes may be from that of the vectors: `of_scale` times a row's scale, and of squared norms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Margins {
+    of_scale: f32,
+    of_squares: f32,
+    always: f32,
+    /// No margin of a row is greater.
+    pub greatest: f32,
+}
+
+/// How far codes are from their vectors at most, of all rows of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct CodeErrors {
+    /// In steps of the code's own scale.
+    pub steps_max: f32,
+    /// The greatest scale.
+    pub scale_max: f32,
+}
+
+impl CodeErrors {
+    /// Of both.
+    pub fn max(self, other: CodeErrors) -> CodeErrors {
+        let CodeErrors { steps_max, scale_max } = other;
+        CodeErrors { steps_max: self.steps_max.max(steps_max), scale_max: self.scale_max.max(scale_max) }
+    }
 }
 
 impl CodedQuery {
@@ -209,16 +295,7 @@ impl CodedQuery {
         round_to_words(&self.placed, inverse, &mut self.words);
     }
 
-    /// The squared distance in the space of the codes; not a number for a record of another length.
-    #[inline]
-    pub fn distance(&self, kernels: CodeKernels, record: &[u8]) -> f32 {
-        let Some((scalars, codes)) = Scalars::split(record).filter(|(_, codes)| codes.len() == self.words.len()) else {
-            return f32::NAN;
-        };
-        self.distance_of(scalars, kernels.dot_query(codes, &self.words, &[]))
-    }
-
-    /// As [`CodedQuery::distance`], from a record with fewer bits. `codes` is memory to unpack it in.
+    /// The distance in the space of the codes from a record with 4 or 6 bits for each element; not a number for one of another length. `codes` is memory to unpack it in.
     #[inline]
     pub fn packed_distance(&self, kernels: CodeKernels, bits: CodeBits, record: &[u8], codes: &mut Vec<u8>) -> f32 {
         let fits = |(_, packed): &(Scalars, &[u8])| packed.len() == bits.bytes(self.words.len());
@@ -228,33 +305,81 @@ impl CodedQuery {
         self.distance_of(scalars, kernels.dot_query(codes, &self.words, &[]))
     }
 
-    /// As [`CodedQuery::distance`] of listed records, several at a time, into `distances.list`: none when one of the list is no
-    /// record. For records that lie anywhere and were asked for: those that follow each other are read faster one by one.
+    /// The distances of some records in the space of the codes, several at a time, into `distances.list`: none when one of them is no record.
     pub fn distances(
         &self,
         kernels: CodeKernels,
         records: &Records<'_>,
-        list: &[u32],
+        which: &Rows<'_>,
         distances: &mut RecordDistances,
     ) {
         let RecordDistances { products, list: out } = distances;
+        let count = match which {
+            Rows::Range(range) => range.len(),
+            Rows::Listed(list) => list.len(),
+        };
         out.clear();
-        products.resize(list.len(), 0);
+        products.resize(count, 0);
         let Some(rows) = ByteRows::new(records.bytes, records.record_bytes, SCALARS_BYTES, self.words.len()) else {
             return;
         };
-        if kernels.dots_query(&rows, list, &self.words, products) {
-            out.extend(list.iter().zip(products).map(|(row, product)| {
-                let scalars = records.get(*row as usize).and_then(Scalars::split);
-                scalars.map_or(f32::NAN, |(scalars, _)| self.distance_of(scalars, *product))
-            }));
+        if !kernels.dots_query(&rows, which, &self.words, products) {
+            return;
+        }
+        let distance = |record: Option<&[u8]>, product: i32| {
+            record.and_then(Scalars::split).map_or(f32::NAN, |(scalars, _)| self.distance_of(scalars, product))
+        };
+        match which {
+            Rows::Range(range) => {
+                let records = records.bytes[range.start * records.record_bytes..].chunks_exact(records.record_bytes);
+                out.extend(records.zip(products).map(|(record, product)| distance(Some(record), *product)));
+            }
+            Rows::Listed(list) => {
+                let records = list.iter().map(|row| records.get(*row as usize));
+                out.extend(records.zip(products).map(|(record, product)| distance(record, *product)));
+            }
         }
     }
 
     #[inline]
     fn distance_of(&self, scalars: Scalars, product: i32) -> f32 {
         let product = product as f32 * (self.word_scale * scalars.scale);
-        (self.squared_norm + scalars.squared_norm) - 2.0 * product
+        (self.squared_norm + self.norm_weight * scalars.squared_norm) - 2.0 * product
+    }
+
+    /// How far distances of codes may be from those of a scan, when codes are no farther from their rows than `errors`; `None`
+    /// when codes say nothing about this query.
+    ///
+    /// With `q = w + f` and `x = s c + e`, words and codes in front, the product of `q` and `x` differs from that of `w` and `s c` by
+    /// `f s c + q e`, which is at most `|f| s |c| + |q| s steps_max`; what floats are rounded by comes on top.
+    pub fn margins(&self, errors: CodeErrors) -> Option<Margins> {
+        let space = self.space?;
+        let dim = self.words.len() as f32;
+        let norm = if space.metric == Metric::Ip { self.square.sqrt() } else { self.squared_norm.sqrt() };
+        let of_words = 0.51 * self.word_scale * 127.0 * dim;
+        let rounding = (ROUNDINGS + dim * 0.25) * f32::EPSILON * 0.5;
+        let always = match space.metric {
+            Metric::Cosine => rounding,
+            // A row, lifted, and the centre have the greatest norm at most.
+            Metric::Ip => rounding * 4.0 * norm * space.squared_norm_max.sqrt(),
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => 0.0,
+        };
+        let is_told = space.metric != Metric::Cosine || NORMAL_SQUARES.contains(&self.square);
+        let CodeErrors { steps_max, scale_max } = errors;
+        let of_scale = 2.0 * ROUND_UP * (of_words + norm * steps_max);
+        let always = always + rounding * self.squared_norm;
+        // No element of a code is greater than 127.
+        let square_max = 127.0f32.powi(2) * dim * scale_max * scale_max + 1.0;
+        let greatest = ROUND_UP * (of_scale * scale_max + rounding * square_max + always);
+        is_told.then_some(Margins { of_scale, of_squares: rounding, always, greatest })
+    }
+
+    /// How far the distance of a record may be from that of its vector.
+    #[inline]
+    pub fn margin(&self, margins: &Margins, record: &[u8]) -> f32 {
+        let Some((scalars, _)) = Scalars::split(record) else { return f32::INFINITY };
+        let of_squares = margins.of_squares * (self.norm_weight * scalars.squared_norm);
+        margins.of_scale * scalars.scale + (of_squares + margins.always)
     }
 
     /// The metric's distance, smaller is nearer.
@@ -263,6 +388,15 @@ impl CodedQuery {
             Metric::L2 | Metric::Hamming | Metric::Jaccard => distance.max(0.0),
             Metric::Cosine => (distance * 0.5 - 1.0).clamp(-1.0, 1.0),
             Metric::Ip => (distance - self.lift) * 0.5,
+        }
+    }
+
+    /// The other way round.
+    pub fn code_distance(&self, metric: Metric, distance: f32) -> f32 {
+        match metric {
+            Metric::L2 | Metric::Hamming | Metric::Jaccard => distance,
+            Metric::Cosine => (distance + 1.0) * 2.0,
+            Metric::Ip => distance * 2.0 + self.lift,
         }
     }
 }

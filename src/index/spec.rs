@@ -19,7 +19,7 @@ pub enum IndexKind {
     Flat,
     /// The quantised graph of `index/graph`.
     RabitqGraph,
-    /// Inverted lists over the vectors of the table.
+    /// Inverted lists that find what the vectors of the table do; their codes tell which of these need not be read.
     IvfFlat,
     /// Inverted lists of 8-bit codes.
     IvfSq8,
@@ -549,7 +549,7 @@ mod tests {
         let BuildSettings::Hnsw(HnswSettings { m, ef_construction, .. }) = hnsw else { panic!("{hnsw:?}") };
         assert_eq!((m, ef_construction), (30, 360));
         let ivf = spec(&[("index_type", "IVF_SQ8")]).unwrap().settings;
-        assert!(matches!(ivf, BuildSettings::Ivf(IvfSettings { list_count: 128, has_codes: true, .. })), "{ivf:?}");
+        assert!(matches!(ivf, BuildSettings::Ivf(IvfSettings { list_count: 128, is_coarse: true, .. })), "{ivf:?}");
     }
 
     #[test]

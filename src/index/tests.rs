@@ -29,8 +29,8 @@ fn spec(kind: IndexKind) -> IndexSpec {
         IndexKind::Flat => BuildSettings::Flat,
         IndexKind::RabitqGraph => BuildSettings::Graph(GraphSettings::default()),
         IndexKind::IvfFlat | IndexKind::IvfSq8 => {
-            let has_codes = kind == IndexKind::IvfSq8;
-            BuildSettings::Ivf(IvfSettings { list_count: 16, has_codes, seed: 1 })
+            let is_coarse = kind == IndexKind::IvfSq8;
+            BuildSettings::Ivf(IvfSettings { list_count: 16, is_coarse, seed: 1 })
         }
         IndexKind::Hnsw | IndexKind::HnswSq => {
             let encoding = if kind == IndexKind::Hnsw { Encoding::Column } else { Encoding::Codes8 };

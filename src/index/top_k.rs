@@ -74,6 +74,14 @@ impl TopK {
         self.bound = f32::INFINITY;
     }
 
+    /// Brings the bound down to the worst distance that is kept, if there are `k`.
+    pub fn tighten(&mut self) {
+        self.drop_far_hits();
+        if self.k > 0 && self.hits.len() == self.k && self.bound == f32::INFINITY {
+            self.bound = self.hits.iter().map(|hit| hit.distance).fold(f32::NEG_INFINITY, f32::max);
+        }
+    }
+
     /// Sorts the kept hits and gives them, nearest first.
     pub fn sort(&mut self) -> &[Hit] {
         self.drop_far_hits();

@@ -58,11 +58,22 @@ impl<'a> ByteRows<'a> {
         self.dim
     }
 
+    /// Bytes from a row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Whether all of a list are rows.
     #[inline]
     pub(super) fn has_all(&self, list: &[u32]) -> bool {
         // A plain maximum is vectorised; an early exit would not be.
         list.iter().max().is_none_or(|last| (*last as usize) < self.count)
+    }
+
+    /// Whether all of a range are rows.
+    #[inline]
+    pub(super) fn has_range(&self, range: &std::ops::Range<usize>) -> bool {
+        range.start <= range.end && range.end <= self.count && self.count <= u32::MAX as usize
     }
 
     /// Where a row starts.

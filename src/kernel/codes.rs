@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use super::bytes::{ByteRows, ROWS_AT_ONCE};
 use super::dispatch::Level;
+use super::rows::Rows;
 #[cfg(target_arch = "x86_64")]
 use super::{codes_avx2, codes_avx512};
 
@@ -18,6 +19,9 @@ pub const NEIGHBOURS: usize = 32;
 pub const CODE_DIM_STEP: usize = 32;
 /// Bytes of one chunk, of codes and of look-up tables alike.
 pub(super) const CHUNK_BYTES: usize = 64;
+/// Rows of more elements are read one after the other when they follow each other: four streams at once are slower.
+#[cfg(target_arch = "x86_64")]
+const LONG_DIM: usize = 128;
 /// Bytes that the CPU fetches at once.
 const LINE_BYTES: usize = 64;
 /// Most bits per dimension of a neighbour's code.
@@ -101,17 +105,40 @@ impl CodeKernels {
         unsafe { self.products([code.as_ptr()], query, ahead)[0] }
     }
 
-    /// The dot products of the 8-bit codes of listed rows with a 16-bit query, several at a time; sums wrap. `false`, and
-    /// nothing written, when one of the list is no row.
+    /// The dot products of the 8-bit codes of some rows with a 16-bit query, several at a time; sums wrap. `false`, and
+    /// nothing written, when one of them is no row.
     ///
     /// # Panics
     /// When the query is not as long as the rows, its length is no multiple of [`CODE_DIM_STEP`], or `out` has not one place
-    /// per entry of the list.
-    pub fn dots_query(self, rows: &ByteRows<'_>, list: &[u32], query: &[i16], out: &mut [i32]) -> bool {
-        assert!(query.len() == rows.dim() && query.len().is_multiple_of(CODE_DIM_STEP) && out.len() == list.len());
-        if !rows.has_all(list) {
-            return false;
+    /// per row.
+    pub fn dots_query(self, rows: &ByteRows<'_>, which: &Rows<'_>, query: &[i16], out: &mut [i32]) -> bool {
+        assert!(query.len() == rows.dim() && query.len().is_multiple_of(CODE_DIM_STEP));
+        match which {
+            Rows::Listed(list) => {
+                assert_eq!(out.len(), list.len());
+                let is_inside = rows.has_all(list);
+                if is_inside {
+                    // SAFETY: all of the list are rows, as long as the query, whose length was checked.
+                    unsafe { self.dots_listed(rows, list, query, out) };
+                }
+                is_inside
+            }
+            Rows::Range(range) => {
+                assert_eq!(out.len(), range.len());
+                let is_inside = rows.has_range(range);
+                if is_inside && !range.is_empty() {
+                    // SAFETY: as above.
+                    unsafe { self.dots_in_order(rows.pointer(range.start as u32), rows.stride(), query, out) };
+                }
+                is_inside
+            }
         }
+    }
+
+    /// # Safety
+    /// All of the list are rows, which are as long as the query, a multiple of [`CODE_DIM_STEP`]; there is a place for each.
+    #[inline(always)]
+    unsafe fn dots_listed(self, rows: &ByteRows<'_>, list: &[u32], query: &[i16], out: &mut [i32]) {
         let (fours, rest) = list.as_chunks::<ROWS_AT_ONCE>();
         let (of_fours, of_rest) = out.as_chunks_mut::<ROWS_AT_ONCE>();
         for (four, out) in fours.iter().zip(of_fours) {
@@ -120,14 +147,34 @@ impl CodeKernels {
                 // SAFETY: all of the list are rows.
                 *pointer = unsafe { rows.pointer(*row) };
             }
-            // SAFETY: rows are as long as the query, whose length was checked.
+            // SAFETY: the caller's duty.
             *out = unsafe { self.products(pointers, query, &[]) };
         }
         for (row, out) in rest.iter().zip(of_rest) {
             // SAFETY: as above.
             *out = unsafe { self.products([rows.pointer(*row)], query, &[])[0] };
         }
-        true
+    }
+
+    /// # Safety
+    /// There are as many rows as places in `out`, `stride` bytes apart, each valid for as many bytes as the query has elements, a
+    /// multiple of [`CODE_DIM_STEP`].
+    #[inline(always)]
+    unsafe fn dots_in_order(self, first: *const u8, stride: usize, query: &[i16], out: &mut [i32]) {
+        // SAFETY: the tokens prove the CPU's features; the rest is the caller's duty.
+        unsafe {
+            match self.level {
+                Level::Scalar => {
+                    for (index, out) in out.iter_mut().enumerate() {
+                        *out = scalar(std::slice::from_raw_parts(first.add(index * stride), query.len()), query);
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2(_) => codes_avx2::products_in_order(first, stride, query, out),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512(_) => codes_avx512::products_in_order(first, stride, query, out),
+            }
+        }
     }
 
     /// # Safety
@@ -201,6 +248,35 @@ impl CodeKernels {
     #[cfg(test)]
     pub(crate) fn every() -> Vec<CodeKernels> {
         Level::available().into_iter().map(|level| CodeKernels { level }).collect()
+    }
+}
+
+/// Calls `four` with rows that follow each other, and `one` with the rest; long rows are read one after the other.
+///
+/// # Safety
+/// There are as many rows as places in `out`, `stride` bytes apart.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn in_order(
+    first: *const u8,
+    stride: usize,
+    dim: usize,
+    out: &mut [i32],
+    four: impl Fn([*const u8; ROWS_AT_ONCE]) -> [i32; ROWS_AT_ONCE],
+    one: impl Fn(*const u8) -> [i32; 1],
+) {
+    let tiled = if dim > LONG_DIM { 0 } else { out.len() - out.len() % ROWS_AT_ONCE };
+    for (index, out) in out[..tiled].as_chunks_mut::<ROWS_AT_ONCE>().0.iter_mut().enumerate() {
+        let mut rows = [std::ptr::null(); ROWS_AT_ONCE];
+        for (row, pointer) in rows.iter_mut().enumerate() {
+            // SAFETY: so many rows are there.
+            *pointer = unsafe { first.add((index * ROWS_AT_ONCE + row) * stride) };
+        }
+        *out = four(rows);
+    }
+    for (index, out) in out.iter_mut().enumerate().skip(tiled) {
+        // SAFETY: so many rows are there.
+        *out = one(unsafe { first.add(index * stride) })[0];
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{CHUNK_BYTES, Estimate, ask, chunks_per_flush};
+use super::bytes::ROWS_AT_ONCE;
+use super::codes::{CHUNK_BYTES, Estimate, ask, chunks_per_flush, in_order};
 
 /// # Safety
 /// The CPU has AVX2; every row is valid for as many bytes as the query has elements, a multiple of 32.
@@ -25,6 +26,20 @@ pub(super) unsafe fn products<const R: usize>(rows: [*const u8; R], query: &[i16
         out[row] = reduce(sums[row]);
     }
     out
+}
+
+/// Products of rows that follow each other.
+///
+/// # Safety
+/// The CPU has AVX2; there are as many rows as places in `out`, `stride` bytes apart, each as in [`products`].
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn products_in_order(first: *const u8, stride: usize, query: &[i16], out: &mut [i32]) {
+    // SAFETY: the caller's duty; only rows are asked for.
+    let four = |rows| unsafe { products::<ROWS_AT_ONCE>(rows, query, &[]) };
+    // SAFETY: as above.
+    let one = |row| unsafe { products::<1>([row], query, &[]) };
+    // SAFETY: the caller's duty.
+    unsafe { in_order(first, stride, query.len(), out, four, one) }
 }
 
 #[target_feature(enable = "avx2")]

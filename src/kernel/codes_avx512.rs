@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{CHUNK_BYTES, Estimate, ask, chunks_per_flush};
+use super::bytes::ROWS_AT_ONCE;
+use super::codes::{CHUNK_BYTES, Estimate, ask, chunks_per_flush, in_order};
 
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL; every row is valid for as many bytes as the query has elements, a multiple of 32.
@@ -21,6 +22,20 @@ pub(super) unsafe fn products<const R: usize>(rows: [*const u8; R], query: &[i16
         }
     }
     sums_of_lanes(sums)
+}
+
+/// Products of rows that follow each other.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, DQ, VL; there are as many rows as places in `out`, `stride` bytes apart, each as in [`products`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn products_in_order(first: *const u8, stride: usize, query: &[i16], out: &mut [i32]) {
+    // SAFETY: the caller's duty; only rows are asked for.
+    let four = |rows| unsafe { products::<ROWS_AT_ONCE>(rows, query, &[]) };
+    // SAFETY: as above.
+    let one = |row| unsafe { products::<1>([row], query, &[]) };
+    // SAFETY: the caller's duty.
+    unsafe { in_order(first, stride, query.len(), out, four, one) }
 }
 
 /// The sums of the lanes of each, four at a time where there are four.

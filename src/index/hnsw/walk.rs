@@ -9,7 +9,7 @@ use crate::index::exact::{ExactQuery, ExactScratch, Target};
 use crate::index::graph::pool::Pool;
 use crate::index::packed::CodeBits;
 use crate::index::{Hit, TopK};
-use crate::kernel::CodeKernels;
+use crate::kernel::{CodeKernels, Rows};
 use crate::types::Metric;
 
 /// Walks are told apart in the visited array by a byte.
@@ -81,7 +81,7 @@ impl Distances for CodeDistances<'_, '_> {
         rows.iter().for_each(|row| self.records.prefetch(self.kernels, *row as usize));
         let CodeDistances { kernels, records, bits, query, codes, out, .. } = self;
         match bits {
-            CodeBits::Eight => query.distances(*kernels, records, rows, out),
+            CodeBits::Eight => query.distances(*kernels, records, &Rows::Listed(rows), out),
             bits => {
                 let records = rows.iter().map_while(|row| records.get(*row as usize));
                 out.list.clear();

@@ -1,10 +1,11 @@
 //! From vectors to an image: train centroids, assign rows, write lists and codes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::kmeans::{Assigner, Members, PIECE_ROWS, Training};
 use super::layout::{Parts, Shape, seal};
-use crate::index::codes::{CODE_DIM_MAX, CodeSpace, Coder};
+use crate::index::codes::{CODE_DIM_MAX, CodeErrors, CodeSpace, Coder};
 use crate::index::graph::space::{normalise, write_signs};
 use crate::index::graph::workers::for_each_piece;
 use crate::index::{BuildIndex, BuildProgress, IndexError};
@@ -21,8 +22,8 @@ pub struct IvfParameters {
     pub metric: Metric,
     /// Lists; a file with fewer rows gets as many as it has rows.
     pub list_count: usize,
-    /// Whether 8-bit codes of the rows lie in the lists; else they are read from their column.
-    pub has_codes: bool,
+    /// Whether 8-bit codes decide which rows are near; else the vectors of the column do.
+    pub is_coarse: bool,
     /// Of everything random.
     pub seed: u64,
     /// Threads to build with.
@@ -55,14 +56,11 @@ impl<'a> IvfBuilder<'a> {
             return Err(IndexError::Build("there are too many vectors for one file, or they are too long"));
         }
         let shape = Shape {
-            space: if parameters.has_codes {
-                CodeSpace::of(parameters.metric, &rows)
-            } else {
-                CodeSpace { metric: parameters.metric, dim: rows.dim, squared_norm_max: 0.0 }
-            },
+            space: CodeSpace::of(parameters.metric, &rows),
             row_count: rows.len(),
             list_count: parameters.list_count.clamp(1, rows.len()),
-            has_codes: parameters.has_codes,
+            is_coarse: parameters.is_coarse,
+            errors: CodeErrors::default(),
         };
         let image_bytes = shape.image_bytes().ok_or(IndexError::Build("there are too many vectors for one file"))?;
         Ok(IvfBuilder { parameters, rows, shape, image_bytes, progress })
@@ -101,26 +99,36 @@ impl<'a> IvfBuilder<'a> {
         Ok(nearest)
     }
 
-    /// The codes of all rows, in the order of lists.
-    fn write_records(&self, coder: Coder<'_>, order: &[u32], records: &mut [u8]) -> Result<(), IndexError> {
+    /// The codes of vectors, which `widen` gives by their places; tells how far the codes are from them.
+    fn write_records(
+        &self,
+        coder: Coder<'_>,
+        widen: impl Fn(usize, &mut [f32]) + Sync,
+        records: &mut [u8],
+        done: impl Fn(usize) + Sync,
+    ) -> Result<CodeErrors, IndexError> {
         let mut records: Vec<&mut [u8]> = records.chunks_exact_mut(self.shape.space.record_bytes()).collect();
         let is_strange = AtomicBool::new(false);
+        let errors = Mutex::new(CodeErrors::default());
         let write = |state: &mut (Vec<f32>, Vec<f32>), first: usize, piece: &mut [&mut [u8]]| {
             let (row, placed) = state;
             row.resize(self.rows.dim, 0.0);
+            let mut of_piece = CodeErrors::default();
             for (index, record) in piece.iter_mut().enumerate() {
-                self.rows.widen(order[first + index] as usize, row);
-                if coder.write_record(row, placed, record).is_err() {
-                    is_strange.store(true, Ordering::Relaxed);
+                widen(first + index, row);
+                match coder.write_bounded(row, placed, record) {
+                    Ok(of_row) => of_piece = of_piece.max(of_row),
+                    Err(_) => is_strange.store(true, Ordering::Relaxed),
                 }
             }
+            let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+            *errors = errors.max(of_piece);
         };
-        let done = |rows: usize| self.report(2, rows as f32 / self.rows.len() as f32);
         for_each_piece(self.parameters.threads, &mut records, PIECE_ROWS, Default::default, write, done);
         if is_strange.into_inner() {
             return Err(IndexError::Build("a vector has an element that is not finite"));
         }
-        Ok(())
+        Ok(errors.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -145,13 +153,17 @@ impl BuildIndex for IvfBuilder<'_> {
         write_words(parts.centroids, centroids.iter().map(|value| value.to_bits()));
         write_words(parts.starts, members.starts.iter().copied());
         write_words(parts.rows, members.rows.iter().copied());
-        if self.shape.has_codes {
-            write_signs(parts.signs, self.parameters.seed);
-            self.shape.space.write_centre(&self.rows, parts.centre);
-            let coder = Coder { space: self.shape.space, signs: parts.signs, centre: parts.centre };
-            self.write_records(coder, &members.rows, parts.records)?;
-        }
-        seal(&self.shape, image);
+        write_signs(parts.signs, self.parameters.seed);
+        self.shape.space.write_centre(&self.rows, parts.centre);
+        let coder = Coder { space: self.shape.space, signs: parts.signs, centre: parts.centre };
+        let dim = self.rows.dim;
+        let centroid = |list: usize, out: &mut [f32]| out.copy_from_slice(&centroids[list * dim..][..dim]);
+        let centroid_records = &mut parts.centroid_records[..self.shape.list_count * self.shape.space.record_bytes()];
+        let of_centroids = self.write_records(coder, centroid, centroid_records, |_| ())?;
+        let row = |place: usize, out: &mut [f32]| self.rows.widen(members.rows[place] as usize, out);
+        let done = |rows: usize| self.report(2, rows as f32 / self.rows.len() as f32);
+        let of_rows = self.write_records(coder, row, parts.records, done)?;
+        seal(&Shape { errors: of_centroids.max(of_rows), ..self.shape }, image);
         self.progress.set(self.rows.len());
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! The bytes of an image: header, centroids, list starts, row numbers, codes. See FORMAT.md.
+//! The bytes of an image: header, centroids and their codes, list starts, row numbers, codes of rows. See FORMAT.md.
 
 use crate::index::IndexError;
-use crate::index::codes::{CodeSpace, Coder, Records};
+use crate::index::codes::{CodeErrors, CodeSpace, Coder, Records};
 use crate::index::header::{self, Fields, Sections, SectionsMut, padded};
 use crate::types::Metric;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How an image begins.
 pub(in crate::index) const MAGIC: &[u8; 8] = b"SHOALIVF";
 
@@ -16,21 +16,24 @@ pub(super) struct Shape {
     pub space: CodeSpace,
     pub row_count: usize,
     pub list_count: usize,
-    /// Whether rows lie in the image as 8-bit codes; else they are read from their column.
-    pub has_codes: bool,
+    /// Whether codes decide which rows are near; else the vectors of the column do.
+    pub is_coarse: bool,
+    /// How far codes are from their vectors at most.
+    pub errors: CodeErrors,
 }
 
 impl Shape {
-    /// Bytes of the sections: centroids, starts, rows, signs, centre, records. `None` when there are no such numbers.
-    fn sections(&self) -> Option<[usize; 6]> {
-        let of_codes = |bytes: usize| if self.has_codes { bytes } else { 0 };
+    /// Bytes of the sections: centroids, their records, starts, rows, signs, centre, records. `None` when there are no such numbers.
+    fn sections(&self) -> Option<[usize; 7]> {
+        let record_bytes = self.space.record_bytes();
         Some([
             padded(self.list_count.checked_mul(self.space.dim * 4)?)?,
+            padded(self.list_count.checked_mul(record_bytes)?)?,
             padded((self.list_count + 1) * 4)?,
             padded(self.row_count.checked_mul(4)?)?,
-            of_codes(self.space.signs_bytes()),
-            of_codes(self.space.centre_bytes()),
-            of_codes(self.row_count.checked_mul(self.space.record_bytes())?),
+            self.space.signs_bytes(),
+            self.space.centre_bytes(),
+            self.row_count.checked_mul(record_bytes)?,
         ])
     }
 
@@ -43,6 +46,7 @@ impl Shape {
 /// An image that is being written, in parts that do not overlap.
 pub(super) struct Parts<'a> {
     pub centroids: &'a mut [u8],
+    pub centroid_records: &'a mut [u8],
     pub starts: &'a mut [u8],
     pub rows: &'a mut [u8],
     pub signs: &'a mut [u8],
@@ -53,16 +57,18 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// `image` has `shape.image_bytes()` bytes.
     pub fn of(shape: &Shape, image: &'a mut [u8]) -> Option<Parts<'a>> {
-        let [centroids, starts, rows, signs, centre, records] = SectionsMut::of(image).split(shape.sections()?)?;
-        Some(Parts { centroids, starts, rows, signs, centre, records })
+        let sections = SectionsMut::of(image).split(shape.sections()?)?;
+        let [centroids, centroid_records, starts, rows, signs, centre, records] = sections;
+        Some(Parts { centroids, centroid_records, starts, rows, signs, centre, records })
     }
 }
 
 /// Writes the header, which makes the image whole.
 pub(super) fn seal(shape: &Shape, image: &mut [u8]) {
     let [metric, dim, squared_norm_max] = shape.space.words();
-    let words =
-        [metric, dim, shape.row_count as u32, shape.list_count as u32, u32::from(shape.has_codes), squared_norm_max];
+    let CodeErrors { steps_max, scale_max } = shape.errors;
+    let (rows, lists, is_coarse) = (shape.row_count as u32, shape.list_count as u32, u32::from(shape.is_coarse));
+    let words = [metric, dim, rows, lists, is_coarse, squared_norm_max, steps_max.to_bits(), scale_max.to_bits()];
     header::seal(image, MAGIC, VERSION, &words);
 }
 
@@ -72,10 +78,10 @@ pub struct Ivf<'a> {
     pub(super) shape: Shape,
     /// Little-endian `f32`, `dim` per list.
     pub(super) centroids: &'a [u8],
+    pub(super) centroid_records: Records<'a>,
     starts: &'a [u8],
     rows: &'a [u8],
-    /// Of the codes, when there are any.
-    pub(super) coder: Option<Coder<'a>>,
+    pub(super) coder: Coder<'a>,
     /// In the order of lists.
     pub(super) records: Records<'a>,
     image: &'a [u8],
@@ -105,10 +111,12 @@ impl<'a> Ivf<'a> {
             return Err(header::WRONG_LENGTH);
         }
         let sections = shape.sections().and_then(|lengths| Sections::of(image).split(lengths));
-        let [centroids, starts, rows, signs, centre, records] = sections.ok_or(header::WRONG_LENGTH)?;
-        let coder = shape.has_codes.then_some(Coder { space: shape.space, signs, centre });
-        let records = Records { bytes: records, record_bytes: shape.space.record_bytes() };
-        Ok(Ivf { shape, centroids, starts, rows, coder, records, image })
+        let [centroids, centroid_records, starts, rows, signs, centre, records] =
+            sections.ok_or(header::WRONG_LENGTH)?;
+        let coder = Coder { space: shape.space, signs, centre };
+        let of = |bytes| Records { bytes, record_bytes: shape.space.record_bytes() };
+        let (centroid_records, records) = (of(centroid_records), of(records));
+        Ok(Ivf { shape, centroids, centroid_records, starts, rows, coder, records, image })
     }
 
     /// Reads the whole image and compares its checksum.
@@ -155,7 +163,8 @@ fn shape_of(fields: &Fields<'_>) -> Option<Shape> {
         space,
         row_count: fields.word(2) as usize,
         list_count: fields.word(3) as usize,
-        has_codes: fields.word(4) == 1,
+        is_coarse: fields.word(4) == 1,
+        errors: CodeErrors { steps_max: f32::from_bits(fields.word(6)), scale_max: f32::from_bits(fields.word(7)) },
     };
     let is_possible = fields.word(4) <= 1 && shape.list_count > 0 && shape.list_count <= shape.row_count;
     is_possible.then_some(shape)

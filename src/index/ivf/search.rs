@@ -4,17 +4,20 @@
 //! less. When too few rows were found, it goes on.
 
 use super::layout::Ivf;
-use crate::index::codes::CodedQuery;
+use super::sieve::{PIECE_RECORDS, Sieve, SieveScratch, place_of};
+use crate::index::codes::{CodedQuery, Margins, RecordDistances, Records};
 use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::flat::DistanceRange;
 use crate::index::{Hit, IndexError, TopK};
-use crate::kernel::{CodeKernels, Kernels, RowBlock, Rows, VectorRows};
-use crate::types::{Bitmap, Metric};
+use crate::kernel::{CodeKernels, Rows, VectorRows};
+use crate::types::Bitmap;
 
 /// Lists when a request names no number, as in Milvus.
 const PROBE_COUNT: usize = 8;
 /// Hits beyond `k` whose exact distances are computed: 8-bit distances seldom misplace a row by more.
 const RERANK_SPARE: usize = 10;
+/// Centroids are compared by their codes first when no more than one in so many is wanted: first guess.
+const SIEVED_SHARE: usize = 4;
 /// Listed rows that are worth a call of the kernels.
 const LISTED_ROWS: usize = 256;
 /// A range search that names no number ends when so many lists in a row had nothing within the range, as in Milvus.
@@ -44,14 +47,26 @@ pub struct IvfSearch<'a> {
 /// Memory that searches reuse: a place per list, and what one query needs.
 #[derive(Debug, Default)]
 pub struct IvfScratch {
-    distances: Vec<f32>,
-    order: Vec<(f32, u32)>,
+    query: CodedQuery,
+    lists: ListScratch,
+    places: Vec<u32>,
+    distances: RecordDistances,
+    sieve: SieveScratch,
     rows: Vec<u32>,
     exact: ExactScratch,
-    query: CodedQuery,
     nearest: TopK,
-    /// Rows whose distances the last search computed.
+    /// Rows whose distances the last search computed, from codes or vectors.
     pub scanned_count: usize,
+}
+
+/// What lists are put in order with.
+#[derive(Debug, Default)]
+struct ListScratch {
+    nearest: TopK,
+    order: Vec<u32>,
+    sieve: SieveScratch,
+    rows: Vec<u32>,
+    exact: ExactScratch,
 }
 
 #[cfg(test)]
@@ -59,6 +74,11 @@ impl IvfScratch {
     /// Rows whose exact distances the last search of codes computed.
     pub fn refined_count(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Rows whose vectors the last search of a sieve compared.
+    pub fn compared_count(&self) -> usize {
+        self.sieve.compared_count
     }
 }
 
@@ -76,164 +96,280 @@ impl Ivf<'_> {
     ) -> Result<(), IndexError> {
         check_fit(self.dim(), self.row_count(), query, search.filter, search.source)?;
         let exact = search.source.map(|source| ExactQuery::new(self.metric(), query, source)).transpose()?;
-        let probed = self.order_lists(query, search, scratch);
-        scratch.scanned_count = 0;
-        // Codes cannot tell for sure what lies within a range.
-        match exact {
-            Some(exact) if self.coder.is_none() || search.range.is_some() => {
-                self.search_exact(&exact, search, probed, scratch, top);
-            }
-            exact => self.search_codes(query, exact, search, probed, scratch, top)?,
+        if exact.is_none() && !self.shape.is_coarse {
+            return Err(IndexError::Mismatch("it holds no vectors, and their column is not there"));
         }
+        let centroids = VectorRows::of_f32(self.centroids, self.dim());
+        let IvfScratch { query: coded, lists, places, distances, sieve, rows, exact: memory, nearest, scanned_count } =
+            scratch;
+        self.coder.place_query(query, coded);
+        let probe = Probe {
+            ivf: self,
+            search,
+            coded,
+            margins: coded.margins(self.shape.errors),
+            centroids: ExactQuery::new(self.metric(), query, centroids)?,
+            probed: self.probe_count(search),
+        };
+        *scanned_count = match (exact, probe.margins) {
+            // Codes cannot tell for sure what lies within a range.
+            (Some(exact), Some(margins)) if !self.shape.is_coarse && search.range.is_none() => {
+                probe.sift(exact, margins, lists, places, sieve, top)
+            }
+            (Some(exact), _) if !self.shape.is_coarse || search.range.is_some() => {
+                probe.compare(&exact, lists, rows, memory, top)
+            }
+            (exact, _) => {
+                let kept = match exact {
+                    Some(_) => (search.k as f32 * search.refine.max(1.0)).ceil() as usize + RERANK_SPARE,
+                    None => search.k,
+                };
+                nearest.begin(kept);
+                let scanned = probe.estimate(lists, places, distances, nearest);
+                probe.offer_estimated(exact.as_ref(), rows, memory, nearest, top);
+                scanned
+            }
+        };
         Ok(())
     }
 
-    /// Puts the lists into `scratch.order`, the nearest sorted in front, and gives how many are looked into at least.
-    fn order_lists(&self, query: &[f32], search: &IvfSearch<'_>, scratch: &mut IvfScratch) -> usize {
+    /// Lists that are looked into at least.
+    fn probe_count(&self, search: &IvfSearch<'_>) -> usize {
         let list_count = self.list_count();
-        let IvfScratch { distances, order, .. } = scratch;
-        distances.clear();
-        distances.resize(list_count, 0.0);
+        let probed = search.probe_count.unwrap_or(PROBE_COUNT).clamp(1, list_count);
+        let Some(filter) = search.filter else { return probed };
+        let share = filter.count_ones() as f32 / self.row_count() as f32;
+        (probed as f32 / share.sqrt()).min(list_count as f32) as usize
+    }
+}
+
+/// One search.
+struct Probe<'a> {
+    ivf: &'a Ivf<'a>,
+    search: &'a IvfSearch<'a>,
+    coded: &'a CodedQuery,
+    margins: Option<Margins>,
+    /// The query among the centroids.
+    centroids: ExactQuery<'a>,
+    /// Lists that are looked into at least.
+    probed: usize,
+}
+
+impl Probe<'_> {
+    /// Puts the nearest `count` lists in order.
+    fn order_lists(&self, count: usize, scratch: &mut ListScratch) {
+        let ListScratch { nearest, order, sieve: memory, rows, exact } = scratch;
+        let list_count = self.ivf.list_count();
+        nearest.begin(count);
+        match self.margins.filter(|_| count.saturating_mul(SIEVED_SHARE) <= list_count) {
+            Some(margins) => {
+                let sieve = self.sieve(margins, self.ivf.centroid_records, self.centroids, 0);
+                memory.begin(count);
+                for first in (0..list_count).step_by(PIECE_RECORDS) {
+                    let piece = Rows::Range(first..list_count.min(first + PIECE_RECORDS));
+                    sieve.sift(&piece, |list| Some(list as u32), memory, nearest);
+                }
+                sieve.settle(memory, nearest);
+            }
+            None => {
+                let target = Target { file_index: 0, range: None };
+                for first in (0..list_count).step_by(PIECE_RECORDS) {
+                    rows.clear();
+                    rows.extend(first as u32..list_count.min(first + PIECE_RECORDS) as u32);
+                    self.centroids.offer(rows, &target, exact, nearest);
+                }
+            }
+        }
         order.clear();
-        let Some(block) = RowBlock::new(self.centroids, self.dim(), Rows::Range(0..list_count)) else { return 0 };
-        if self.metric() == Metric::L2 {
-            Kernels::get().squared_distances(query, &block, distances);
-        } else {
-            Kernels::get().inner_products(query, &block, distances);
-            distances.iter_mut().for_each(|distance| *distance = -*distance);
+        order.extend(nearest.sort().iter().map(|list| list.row));
+        if order.len() < count {
+            // Vectors so large that their products are no numbers: such lists are far, but they are there.
+            rows.clone_from(order);
+            rows.sort_unstable();
+            order.extend(
+                (0..list_count as u32).filter(|list| rows.binary_search(list).is_err()).take(count - rows.len()),
+            );
         }
-        order.extend(distances.iter().zip(0u32..).map(|(distance, list)| (*distance, list)));
-        let mut probed = search.probe_count.unwrap_or(PROBE_COUNT).clamp(1, list_count);
-        if let Some(filter) = search.filter {
-            let share = filter.count_ones() as f32 / self.row_count() as f32;
-            probed = (probed as f32 / share.sqrt()).min(list_count as f32) as usize;
+    }
+
+    fn sieve<'s>(
+        &'s self,
+        margins: Margins,
+        records: Records<'s>,
+        exact: ExactQuery<'s>,
+        file_index: u32,
+    ) -> Sieve<'s> {
+        let target = Target { file_index, range: None };
+        Sieve {
+            metric: self.ivf.metric(),
+            kernels: CodeKernels::get(),
+            query: self.coded,
+            margins,
+            records,
+            exact,
+            target,
         }
-        sort_front(order, probed);
-        probed
     }
 
     /// Calls `look` with list after list, until enough were looked into; it tells how many rows it found.
-    fn probe(
-        &self,
-        order: &mut [(f32, u32)],
-        probed: usize,
-        search: &IvfSearch<'_>,
-        mut look: impl FnMut(usize) -> usize,
-    ) {
-        let has_end = search.range.is_some_and(|range| range.high < f32::INFINITY);
-        let empty_max = search.empty_lists_max.unwrap_or(EMPTY_LISTS_MAX);
+    fn each_list(&self, lists: &mut ListScratch, mut look: impl FnMut(usize) -> usize) {
+        let has_end = self.search.range.is_some_and(|range| range.high < f32::INFINITY);
+        let empty_max = self.search.empty_lists_max.unwrap_or(EMPTY_LISTS_MAX);
         let (mut found, mut empty) = (0, 0);
-        for place in 0..order.len() {
-            let is_enough = found >= search.k || (has_end && empty >= empty_max);
-            if place >= probed && is_enough {
+        self.order_lists(self.probed, lists);
+        for place in 0..self.ivf.list_count() {
+            let is_enough = found >= self.search.k || (has_end && empty >= empty_max);
+            if place >= self.probed && is_enough {
                 return;
             }
-            if place == probed {
-                order[place..].sort_unstable_by(compare);
+            if place == self.probed {
+                self.order_lists(self.ivf.list_count(), lists);
             }
-            let count = look(order[place].1 as usize);
+            let Some(list) = lists.order.get(place) else { return };
+            let count = look(*list as usize);
             found += count;
             empty = if count == 0 { empty + 1 } else { 0 };
         }
     }
 
-    fn search_exact(
+    /// Compares the vectors of lists, and tells how many.
+    fn compare(
         &self,
         exact: &ExactQuery<'_>,
-        search: &IvfSearch<'_>,
-        probed: usize,
-        scratch: &mut IvfScratch,
+        lists: &mut ListScratch,
+        rows: &mut Vec<u32>,
+        memory: &mut ExactScratch,
         top: &mut TopK,
-    ) {
-        let target = Target { file_index: search.file_index, range: search.range };
-        let IvfScratch { order, rows, exact: memory, scanned_count, .. } = scratch;
+    ) -> usize {
+        let target = Target { file_index: self.search.file_index, range: self.search.range };
+        let mut scanned = 0;
         rows.clear();
-        self.probe(order, probed, search, |list| {
+        self.each_list(lists, |list| {
             let before = rows.len();
-            let (_, listed) = self.list(list);
-            rows.extend(listed.iter().map(|row| u32::from_le_bytes(*row)).filter(|row| self.is_allowed(*row, search)));
+            let (_, listed) = self.ivf.list(list);
+            rows.extend(listed.iter().map(|row| u32::from_le_bytes(*row)).filter(|row| self.is_allowed(*row)));
             let mut found = rows.len() - before;
             if rows.len() >= LISTED_ROWS || target.range.is_some() {
                 let offered = exact.offer(rows, &target, memory, top);
                 found = if target.range.is_some() { offered } else { found };
-                *scanned_count += rows.len();
+                scanned += rows.len();
                 rows.clear();
             }
             found
         });
-        *scanned_count += rows.len();
+        scanned += rows.len();
         exact.offer(rows, &target, memory, top);
+        scanned
     }
 
-    #[inline]
-    fn is_allowed(&self, row: u32, search: &IvfSearch<'_>) -> bool {
-        let row = row as usize;
-        row < self.row_count() && search.filter.is_none_or(|filter| filter.get(row))
-    }
-
-    fn search_codes(
+    /// Finds by codes what [`Probe::compare`] would, and tells how many codes were compared.
+    fn sift(
         &self,
-        query: &[f32],
-        exact: Option<ExactQuery<'_>>,
-        search: &IvfSearch<'_>,
-        probed: usize,
-        scratch: &mut IvfScratch,
+        exact: ExactQuery<'_>,
+        margins: Margins,
+        lists: &mut ListScratch,
+        places: &mut Vec<u32>,
+        memory: &mut SieveScratch,
         top: &mut TopK,
-    ) -> Result<(), IndexError> {
-        let Some(coder) = self.coder else {
-            return Err(IndexError::Mismatch("it holds no vectors, and their column is not there"));
-        };
-        let IvfScratch { order, rows, exact: memory, query: coded, nearest, scanned_count, .. } = scratch;
-        coder.place_query(query, coded);
-        let refined = (search.k as f32 * search.refine.max(1.0)).ceil() as usize;
-        nearest.begin(if exact.is_some() { refined + RERANK_SPARE } else { search.k });
-        let kernels = CodeKernels::get();
-        self.probe(order, probed, search, |list| {
-            let (first, listed) = self.list(list);
-            let mut found = 0;
-            for (index, row) in listed.iter().enumerate() {
-                let row = u32::from_le_bytes(*row);
-                if !self.is_allowed(row, search) {
-                    continue;
-                }
-                found += 1;
-                let Some(record) = self.records.get(first + index) else { continue };
-                // What is too large for the codes is far, but it is there.
-                let distance = coded.distance(kernels, record);
-                let distance = if distance.is_nan() { f32::INFINITY } else { distance };
-                if distance <= nearest.bound() {
-                    nearest.push(Hit { file_index: search.file_index, row, distance });
-                }
-            }
-            *scanned_count += found;
+    ) -> usize {
+        let sieve = self.sieve(margins, self.ivf.records, exact, self.search.file_index);
+        memory.begin(self.search.k);
+        let mut scanned = 0;
+        self.each_list(lists, |list| {
+            let (first, listed) = self.ivf.list(list);
+            let row = |place: usize| listed.get(place - first).map(|row| u32::from_le_bytes(*row));
+            let row = |place: usize| row(place).filter(|row| self.is_allowed(*row));
+            let found = self.each_piece(first, listed, places, &mut |which| sieve.sift(which, row, memory, top));
+            scanned += found;
             found
         });
-        let target = Target { file_index: search.file_index, range: search.range };
+        sieve.settle(memory, top);
+        scanned
+    }
+
+    /// Collects the rows of lists that are nearest by their codes, and tells how many were compared.
+    fn estimate(
+        &self,
+        lists: &mut ListScratch,
+        places: &mut Vec<u32>,
+        distances: &mut RecordDistances,
+        nearest: &mut TopK,
+    ) -> usize {
+        let (kernels, records) = (CodeKernels::get(), self.ivf.records);
+        let mut scanned = 0;
+        self.each_list(lists, |list| {
+            let (first, listed) = self.ivf.list(list);
+            let mut offer = |which: &Rows<'_>| {
+                self.coded.distances(kernels, &records, which, distances);
+                for (index, distance) in distances.list.iter().enumerate() {
+                    // What is too large for the codes is far, but it is there.
+                    let distance = if distance.is_nan() { f32::INFINITY } else { *distance };
+                    if distance > nearest.bound() {
+                        continue;
+                    }
+                    let place = place_of(which, index);
+                    let Some(row) = listed.get(place - first).map(|row| u32::from_le_bytes(*row)) else { continue };
+                    if self.is_allowed(row) {
+                        nearest.push(Hit { file_index: self.search.file_index, row, distance });
+                    }
+                }
+            };
+            let found = self.each_piece(first, listed, places, &mut offer);
+            scanned += found;
+            found
+        });
+        scanned
+    }
+
+    /// Calls `look` with the places of a list's rows that may be hits, piece by piece, and tells how many they are.
+    fn each_piece(
+        &self,
+        first: usize,
+        listed: &[[u8; 4]],
+        places: &mut Vec<u32>,
+        look: &mut impl FnMut(&Rows<'_>),
+    ) -> usize {
+        if self.search.filter.is_none() {
+            let end = first + listed.len();
+            for first in (first..end).step_by(PIECE_RECORDS) {
+                look(&Rows::Range(first..end.min(first + PIECE_RECORDS)));
+            }
+            return listed.len();
+        }
+        let allowed = listed.iter().zip(first as u32..).filter(|(row, _)| self.is_allowed(u32::from_le_bytes(**row)));
+        places.clear();
+        places.extend(allowed.map(|(_, place)| place));
+        places.chunks(PIECE_RECORDS).for_each(|piece| look(&Rows::Listed(piece)));
+        places.len()
+    }
+
+    /// Offers what [`Probe::estimate`] found, with the distances of their vectors if they are there.
+    fn offer_estimated(
+        &self,
+        exact: Option<&ExactQuery<'_>>,
+        rows: &mut Vec<u32>,
+        memory: &mut ExactScratch,
+        nearest: &mut TopK,
+        top: &mut TopK,
+    ) {
+        let target = Target { file_index: self.search.file_index, range: self.search.range };
+        rows.clear();
         let Some(exact) = exact else {
             for hit in nearest.sort() {
-                let distance = coded.user_distance(self.metric(), hit.distance);
+                let distance = self.coded.user_distance(self.ivf.metric(), hit.distance);
                 if target.takes(distance) {
                     top.push(Hit { distance, ..*hit });
                 }
             }
-            return Ok(());
+            return;
         };
-        rows.clear();
         rows.extend(nearest.sort().iter().map(|hit| hit.row));
         exact.offer(rows, &target, memory, top);
-        Ok(())
     }
-}
 
-fn compare(left: &(f32, u32), right: &(f32, u32)) -> std::cmp::Ordering {
-    left.0.total_cmp(&right.0).then(left.1.cmp(&right.1))
-}
-
-/// Sorts the `count` nearest to the front.
-fn sort_front(order: &mut [(f32, u32)], count: usize) {
-    if (1..order.len()).contains(&count) {
-        order.select_nth_unstable_by(count - 1, compare);
+    #[inline]
+    fn is_allowed(&self, row: u32) -> bool {
+        let row = row as usize;
+        row < self.ivf.row_count() && self.search.filter.is_none_or(|filter| filter.get(row))
     }
-    let front = count.min(order.len());
-    order[..front].sort_unstable_by(compare);
 }

@@ -11,8 +11,8 @@ use crate::types::Result;
 pub struct IvfSettings {
     /// Lists per file.
     pub list_count: usize,
-    /// Whether the lists hold 8-bit codes.
-    pub has_codes: bool,
+    /// Whether 8-bit codes decide which rows are near.
+    pub is_coarse: bool,
     /// Of everything random.
     pub seed: u64,
 }
@@ -22,17 +22,17 @@ impl IvfSettings {
     ///
     /// # Errors
     /// With Milvus' texts.
-    pub(in crate::index) fn parse(params: &Params<'_>, has_codes: bool) -> Result<IvfSettings> {
+    pub(in crate::index) fn parse(params: &Params<'_>, is_coarse: bool) -> Result<IvfSettings> {
         Ok(IvfSettings {
             list_count: params.integer("nlist", 1..=65_536)?.unwrap_or(128),
-            has_codes,
+            is_coarse,
             seed: params.seed()?,
         })
     }
 
     /// What the builder takes.
     pub(in crate::index) fn parameters(&self, spec: &IndexSpec, threads: usize) -> IvfParameters {
-        let IvfSettings { list_count, has_codes, seed } = *self;
-        IvfParameters { metric: spec.metric, list_count, has_codes, seed, threads }
+        let IvfSettings { list_count, is_coarse, seed } = *self;
+        IvfParameters { metric: spec.metric, list_count, is_coarse, seed, threads }
     }
 }

@@ -10,8 +10,8 @@ const DIM: usize = 24;
 const ROWS: usize = 2000;
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
 
-fn parameters(metric: Metric, has_codes: bool) -> IvfParameters {
-    IvfParameters { metric, list_count: 48, has_codes, seed: 1, threads: 2 }
+fn parameters(metric: Metric, is_coarse: bool) -> IvfParameters {
+    IvfParameters { metric, list_count: 48, is_coarse, seed: 1, threads: 2 }
 }
 
 fn image(parameters: IvfParameters, values: &[f32], dim: usize) -> Vec<u8> {
@@ -39,9 +39,9 @@ fn found(ivf: &Ivf<'_>, query: &[f32], search: &IvfSearch<'_>) -> Vec<Hit> {
 }
 
 /// Recall@10 of 50 unseen queries.
-fn recall_of(metric: Metric, has_codes: bool, probe_count: usize, filter: Option<&Bitmap>) -> f64 {
+fn recall_of(metric: Metric, is_coarse: bool, probe_count: usize, filter: Option<&Bitmap>) -> f64 {
     let values = clustered(ROWS, DIM, 1);
-    let image = image(parameters(metric, has_codes), &values, DIM);
+    let image = image(parameters(metric, is_coarse), &values, DIM);
     let ivf = Ivf::open(&image).unwrap();
     ivf.verify().unwrap();
     let search = IvfSearch { filter, source: Some(column(&values, DIM)), ..search(10, probe_count) };
@@ -56,24 +56,129 @@ fn recall_of(metric: Metric, has_codes: bool, probe_count: usize, filter: Option
 #[test]
 fn every_metric_finds_the_nearest_with_and_without_codes() {
     for metric in METRICS {
-        for has_codes in [false, true] {
-            let recall = recall_of(metric, has_codes, 16, None);
-            assert!(recall >= 0.95, "{metric:?}, codes {has_codes}: {recall}");
+        for is_coarse in [false, true] {
+            let recall = recall_of(metric, is_coarse, 16, None);
+            assert!(recall >= 0.95, "{metric:?}, coarse {is_coarse}: {recall}");
+        }
+    }
+}
+
+/// Vectors that codes tell badly apart, by name.
+fn strange_vectors(dim: usize) -> Vec<(&'static str, Vec<f32>)> {
+    let plain = clustered(300, dim, 1);
+    let each = |change: &dyn Fn(usize, f32) -> f32| plain.iter().enumerate().map(|(at, v)| change(at, *v)).collect();
+    vec![
+        ("plain", plain.clone()),
+        ("far from zero", each(&|_, value| 1000.0 + value)),
+        ("small", each(&|_, value| value * 1e-12)),
+        ("too small for squares", each(&|_, value| value * 1e-25)),
+        ("large", each(&|_, value| value * 1e12)),
+        ("too large for squares", each(&|_, value| value * 1e25)),
+        ("one far away", each(&|at, value| if at < dim { 1e9 } else { value })),
+        ("of all sizes", each(&|at, value| value * 10f32.powi((at / dim % 40) as i32 - 20))),
+        ("every third zero", each(&|at, value| if (at / dim).is_multiple_of(3) { 0.0 } else { value })),
+        ("all alike", each(&|at, _| plain[at % dim])),
+        ("few alike", each(&|at, value| if (at / dim).is_multiple_of(5) { value } else { plain[at % (7 * dim)] })),
+        ("narrow", each(&|at, value| plain[at % (20 * dim)] + value * 1e-3)),
+    ]
+}
+
+#[test]
+fn all_lists_of_ivf_flat_are_a_flat_scan_to_the_bit_whatever_the_vectors_are() {
+    for dim in [3, 40] {
+        for (name, values) in strange_vectors(dim) {
+            for metric in METRICS {
+                let image = image(IvfParameters { list_count: 20, ..parameters(metric, false) }, &values, dim);
+                let ivf = Ivf::open(&image).unwrap();
+                for (query, scale) in [(5, 1.0f32), (250, 1.0), (9, 1e-3), (0, 0.0), (30, 1e-22)] {
+                    let query: Vec<f32> =
+                        values[query * dim..][..dim].iter().map(|value| value * scale + scale * 0.01).collect();
+                    for (k, filter) in [(1, None), (10, None), (150, None), (10, Some(every(7, 300)))] {
+                        let filter = filter.as_ref();
+                        let search = IvfSearch { source: Some(column(&values, dim)), filter, ..search(k, 20) };
+                        let truth = exact(metric, &values, &query, k, filter, None);
+                        assert_eq!(found(&ivf, &query, &search), truth, "{name}, {dim}, {metric:?}, {k}, {scale}");
+                    }
+                }
+            }
         }
     }
 }
 
 #[test]
-fn all_lists_without_codes_are_a_flat_scan() {
-    assert_eq!(recall_of(Metric::L2, false, 64, None), 1.0);
+fn some_lists_of_ivf_flat_give_what_comparing_their_vectors_gives() {
+    for (name, values) in strange_vectors(24) {
+        for metric in METRICS {
+            let image = image(IvfParameters { list_count: 40, ..parameters(metric, false) }, &values, 24);
+            let ivf = Ivf::open(&image).unwrap();
+            // A range that everything is in is searched without codes.
+            let everything = Some(DistanceRange { low: f32::NEG_INFINITY, high: f32::INFINITY });
+            for query in clustered(10, 24, 3).chunks_exact(24) {
+                for probed in [1, 3, 10, 30] {
+                    let search = IvfSearch { source: Some(column(&values, 24)), ..search(10, probed) };
+                    let compared = found(&ivf, query, &IvfSearch { range: everything, ..search });
+                    let mut sifted = found(&ivf, query, &search);
+                    sifted.retain(|hit| hit.distance < f32::INFINITY);
+                    assert_eq!(sifted, compared, "{name}, {metric:?}, {probed}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_spare_most_vectors() {
+    let values = clustered(ROWS, DIM, 1);
+    for metric in METRICS {
+        let image = image(parameters(metric, false), &values, DIM);
+        let ivf = Ivf::open(&image).unwrap();
+        let mut compared = 0;
+        for query in clustered(50, DIM, 2).chunks_exact(DIM) {
+            let mut scratch = IvfScratch::default();
+            let search = IvfSearch { source: Some(column(&values, DIM)), ..search(10, 48) };
+            ivf.search(query, &search, &mut scratch, &mut TopK::new(10)).unwrap();
+            assert_eq!(scratch.scanned_count, ROWS);
+            compared += scratch.compared_count();
+        }
+        assert!(compared <= 50 * 40, "{metric:?}: {compared} of {}", 50 * ROWS);
+    }
+}
+
+#[test]
+fn the_lists_that_are_looked_into_are_as_many_as_asked_for_and_the_nearest() {
+    let values = clustered(ROWS, DIM, 1);
+    for metric in METRICS {
+        for is_coarse in [false, true] {
+            let image = image(parameters(metric, is_coarse), &values, DIM);
+            let ivf = Ivf::open(&image).unwrap();
+            let bytes = ivf.centroids[..48 * DIM * 4].as_chunks().0;
+            let centroids: Vec<f32> = bytes.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            for query in clustered(10, DIM, 2).chunks_exact(DIM) {
+                let lists = exact(metric, &centroids, query, 48, None, None);
+                for probed in [1, 2, 7, 12, 30, 48] {
+                    let nearest = lists[..probed].iter().flat_map(|list| ivf.list(list.row as usize).1);
+                    let mut rows: Vec<u32> = nearest.map(|row| u32::from_le_bytes(*row)).collect();
+                    rows.sort_unstable();
+                    let search = IvfSearch { source: Some(column(&values, DIM)), ..search(ROWS, probed) };
+                    let (mut scratch, mut top) = (IvfScratch::default(), TopK::new(ROWS));
+                    // As many hits as the nearest lists have rows: no further list is needed.
+                    ivf.search(query, &IvfSearch { k: rows.len(), ..search }, &mut scratch, &mut top).unwrap();
+                    let mut found: Vec<u32> = top.into_sorted().iter().map(|hit| hit.row).collect();
+                    found.sort_unstable();
+                    assert_eq!(found, rows, "{metric:?}, coarse {is_coarse}, {probed}");
+                    assert_eq!(scratch.scanned_count, rows.len());
+                }
+            }
+        }
+    }
 }
 
 #[test]
 fn a_filter_is_obeyed_and_costs_no_recall() {
     for step in [100, 10, 2] {
-        for has_codes in [false, true] {
-            let recall = recall_of(Metric::L2, has_codes, 16, Some(&every(step, ROWS)));
-            assert!(recall >= 0.95, "every {step}th row, codes {has_codes}: {recall}");
+        for is_coarse in [false, true] {
+            let recall = recall_of(Metric::L2, is_coarse, 16, Some(&every(step, ROWS)));
+            assert!(recall >= 0.95, "every {step}th row, coarse {is_coarse}: {recall}");
         }
     }
 }
@@ -81,8 +186,8 @@ fn a_filter_is_obeyed_and_costs_no_recall() {
 #[test]
 fn hits_are_allowed_rows_and_as_many_as_there_are() {
     let values = clustered(ROWS, DIM, 1);
-    for has_codes in [false, true] {
-        let image = image(parameters(Metric::L2, has_codes), &values, DIM);
+    for is_coarse in [false, true] {
+        let image = image(parameters(Metric::L2, is_coarse), &values, DIM);
         let ivf = Ivf::open(&image).unwrap();
         let filter = every(500, ROWS);
         let search = IvfSearch { filter: Some(&filter), source: Some(column(&values, DIM)), ..search(20, 1) };
@@ -175,12 +280,12 @@ fn few_equal_and_zero_vectors_can_be_searched() {
     for rows in [1, 2, 31, 200] {
         for values in [clustered(rows, 3, 1), vec![0.0; rows * 3], vec![7.5; rows * 3], vec![3e38; rows * 3]] {
             for metric in METRICS {
-                for has_codes in [false, true] {
-                    let image = image(parameters(metric, has_codes), &values, 3);
+                for is_coarse in [false, true] {
+                    let image = image(parameters(metric, is_coarse), &values, 3);
                     let source = Some(column(&values, 3));
                     let search = IvfSearch { source, ..search(5, 64) };
                     let hits = found(&Ivf::open(&image).unwrap(), &[1.0, 2.0, 3.0], &search);
-                    assert_eq!(hits.len(), rows.min(5), "{rows} rows, {metric:?}, codes {has_codes}");
+                    assert_eq!(hits.len(), rows.min(5), "{rows} rows, {metric:?}, coarse {is_coarse}");
                 }
             }
         }
@@ -238,8 +343,8 @@ fn every_flipped_header_byte_and_every_truncation_is_found() {
 #[test]
 fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm() {
     let values = clustered(300, 8, 1);
-    for has_codes in [false, true] {
-        let whole = image(parameters(Metric::Ip, has_codes), &values, 8);
+    for is_coarse in [false, true] {
+        let whole = image(parameters(Metric::Ip, is_coarse), &values, 8);
         for seed in 0..60 {
             let damaged = damaged(&whole, header::BYTES, seed);
             let ivf = Ivf::open(&damaged).unwrap();
@@ -251,7 +356,7 @@ fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm(
             {
                 assert!(found(&ivf, &values[..8], &search).iter().all(|hit| hit.row < 300));
             }
-            if has_codes {
+            if is_coarse {
                 assert!(found(&ivf, &values[..8], &search(10, 8)).iter().all(|hit| hit.row < 300));
             }
         }
@@ -261,8 +366,8 @@ fn garbage_behind_the_header_is_found_by_its_checksum_and_searched_without_harm(
 #[test]
 fn a_header_of_another_shape_with_a_right_checksum_is_refused_or_searched_without_harm() {
     let values = clustered(300, 8, 1);
-    for has_codes in [false, true] {
-        let whole = image(parameters(Metric::Ip, has_codes), &values, 8);
+    for is_coarse in [false, true] {
+        let whole = image(parameters(Metric::Ip, is_coarse), &values, 8);
         let mut opened_count = 0;
         for seed in 0..2000 {
             let reshaped = reshaped(&whole, seed);
@@ -276,7 +381,7 @@ fn a_header_of_another_shape_with_a_right_checksum_is_refused_or_searched_withou
                 assert!(top.into_sorted().iter().all(|hit| (hit.row as usize) < ivf.row_count()));
             }
         }
-        assert!((1..2000).contains(&opened_count), "codes {has_codes}: {opened_count}");
+        assert!((1..2000).contains(&opened_count), "coarse {is_coarse}: {opened_count}");
     }
 }
 

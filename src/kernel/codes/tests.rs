@@ -30,9 +30,21 @@ fn every_level_gives_the_same_bits() {
                     let below = kernels.estimate(neighbours, table, 50.0, &mut out);
                     let rows = ByteRows::new(&codes, dim + 1, 1, dim).unwrap();
                     let mut products = [0; 6];
-                    let is_done = kernels.dots_query(&rows, &[2, 0, 1, 1, 2, 0], &query, &mut products);
+                    let listed = [2, 0, 1, 1, 2, 0];
+                    let is_done = kernels.dots_query(&rows, &Rows::Listed(&listed), &query, &mut products);
                     assert!(is_done && products[1] == kernels.dot_query(&codes[1..][..dim], &query, &[]));
-                    assert!(!kernels.dots_query(&rows, &[0, u32::MAX], &query, &mut [0; 2]));
+                    assert!(!kernels.dots_query(&rows, &Rows::Listed(&[0, u32::MAX]), &query, &mut [0; 2]));
+                    // Behind each other, four at a time and one by one, from any row on.
+                    let all: Vec<i32> = (0..codes.len() / (dim + 1))
+                        .map(|row| kernels.dot_query(&codes[row * (dim + 1) + 1..][..dim], &query, &[]))
+                        .collect();
+                    for first in 0..3 {
+                        let mut in_order = vec![0; all.len() - first];
+                        assert!(kernels.dots_query(&rows, &Rows::Range(first..all.len()), &query, &mut in_order));
+                        assert_eq!(in_order, all[first..]);
+                        let beyond = Rows::Range(first..all.len() + 1);
+                        assert!(!kernels.dots_query(&rows, &beyond, &query, &mut vec![0; all.len() + 1 - first]));
+                    }
                     (kernels.dot_query(&code, &query, &codes), products, below, out.map(f32::to_bits))
                 })
                 .collect();
