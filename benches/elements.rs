@@ -5,10 +5,12 @@
 //! medians and their ratios are printed. `cargo bench --bench elements -- [MiB] [rounds]`
 #![allow(missing_docs, reason = "a bench has no readers of its documentation")]
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use shoaldb::kernel::{BitKernels, Kernels, Rows, VectorElement, VectorRows};
+use timing::{median, sum, time};
 
 const DIMS: [usize; 4] = [50, 128, 768, 1536];
 const BLOCK_BYTES: usize = 256 << 10;
@@ -113,26 +115,4 @@ fn fill(count: usize) -> Vec<u64> {
         seed & 0x83ff_83ff_83ff_83ff | 0x3800_3800_3800_3800
     };
     (0..count).map(|_| next()).collect()
-}
-
-/// A plain read of everything: enough independent sums that memory is the only limit.
-fn sum(words: &[u64]) -> u64 {
-    let mut sums = [0u64; 32];
-    for chunk in words.as_chunks::<32>().0 {
-        for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
-        }
-    }
-    sums.iter().fold(0, |all, sum| all.wrapping_add(*sum))
-}
-
-fn time(action: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    action();
-    start.elapsed().as_secs_f64()
-}
-
-fn median(seconds: &mut [f64]) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }

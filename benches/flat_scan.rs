@@ -5,13 +5,15 @@
 //! and their ratios are printed. `cargo bench --bench flat_scan -- [MiB] [rounds]`
 #![allow(missing_docs, reason = "a bench has no readers of its documentation")]
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use shoaldb::index::flat::scan;
 use shoaldb::index::{Queries, TopK, VectorColumn};
 use shoaldb::kernel::Kernels;
 use shoaldb::types::{Bitmap, Metric};
+use timing::{median, sum, time};
 
 const DIMS: [usize; 5] = [50, 128, 384, 784, 1536];
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
@@ -116,26 +118,4 @@ fn filter(row_count: usize, per_cent: u64) -> Bitmap {
         filter.set(row, ((row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 100 < per_cent);
     }
     filter
-}
-
-/// A plain read of everything: enough independent sums that memory is the only limit.
-fn sum(words: &[u64]) -> u64 {
-    let mut sums = [0u64; 32];
-    for chunk in words.as_chunks::<32>().0 {
-        for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
-        }
-    }
-    sums.iter().fold(0, |all, sum| all.wrapping_add(*sum))
-}
-
-fn time(action: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    action();
-    start.elapsed().as_secs_f64()
-}
-
-fn median(seconds: &mut [f64]) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }

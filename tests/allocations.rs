@@ -5,9 +5,7 @@ mod common;
 #[path = "common/counting.rs"]
 mod counting;
 
-use std::time::Duration;
-
-use common::{Api, Server, pair, wait_within};
+use common::{Api, Server, pair, wait_until};
 use shoaldb::index::flat;
 use shoaldb::index::spec::{IndexSpec, SearchSettings};
 use shoaldb::index::{
@@ -21,8 +19,6 @@ use shoaldb::types::{Bitmap, DataType, FieldId, FieldSchema, Metric};
 
 const DIM: usize = 40;
 const ROWS: usize = 5_000;
-/// For an index over 13,000 rows, without optimisations, at low priority, beside other tests.
-const BUILD_TIME_MAX: Duration = Duration::from_secs(600);
 
 fn allocations(work: impl FnOnce()) -> u64 {
     let before = counting::allocations();
@@ -156,7 +152,7 @@ fn a_warm_search_through_a_reader_allocates_what_it_hands_out_and_two_lists_of_r
     let reader = Reader::attach(&server.data_dir).unwrap();
     let queries = values(40 * DIM, 2);
     for (name, _) in collections {
-        wait_within(BUILD_TIME_MAX, "every file has an index", || {
+        wait_until("every file has an index", || {
             let view = reader.describe("default", name).unwrap();
             view.growing.is_empty()
                 && view.sealed.iter().all(|file| !file.indexes.is_empty())

@@ -94,6 +94,16 @@ fn check_search(api: &mut Api) {
     }
 }
 
+/// Starts it again without fail points: nothing of what came before is in the way.
+fn builds_after_a_restart(server: &mut Server) {
+    server.set_fail_points("");
+    server.start_again();
+    let mut api = server.api();
+    wait_for(&mut api, IndexState::Finished);
+    check_search(&mut api);
+    assert_eq!(index_files(server).len(), 1);
+}
+
 /// Index files in the data directory.
 fn index_files(server: &Server) -> Vec<PathBuf> {
     let dirs = fs::read_dir(server.data_dir.join("tables")).expect("tables").flatten();
@@ -158,12 +168,7 @@ fn three_failures_leave_a_searchable_file_and_say_why_and_a_restart_tries_again(
         let status = server.status();
         assert!(status.contains("rows stay without") && status.contains(reason), "{status}");
         server.stop();
-        server.set_fail_points("");
-        server.start_again();
-        let mut api = server.api();
-        wait_for(&mut api, IndexState::Finished);
-        check_search(&mut api);
-        assert_eq!(index_files(&server).len(), 1);
+        builds_after_a_restart(&mut server);
         server.stop();
     }
 }
@@ -215,11 +220,7 @@ fn a_build_that_takes_the_server_down_is_not_tried_for_ever() {
         server.start_again();
     }
     server.stop();
-    server.set_fail_points("");
-    server.start_again();
-    let mut api = server.api();
-    wait_for(&mut api, IndexState::Finished);
-    check_search(&mut api);
+    builds_after_a_restart(&mut server);
 }
 
 #[test]
@@ -283,12 +284,7 @@ fn a_writer_killed_while_it_takes_an_index_over_loses_nothing() {
                 server.kill();
                 let (is_sound, report) = server.doctor();
                 assert!(is_sound, "{point}: {report}");
-                server.set_fail_points("");
-                server.start_again();
-                let mut api = server.api();
-                wait_for(&mut api, IndexState::Finished);
-                check_search(&mut api);
-                assert_eq!(index_files(&server).len(), 1, "{point}");
+                builds_after_a_restart(&mut server);
                 server.stop();
                 let (is_sound, report) = server.doctor();
                 assert!(is_sound && !report.contains("remark"), "{point}: {report}");

@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
 
     /// A field that is a metric.
     pub fn metric(&self, index: usize) -> Option<Metric> {
-        METRICS.into_iter().find(|metric| metric_word(*metric) == self.word(index))
+        metric_of(self.word(index))
     }
 }
 
@@ -87,6 +87,11 @@ fn header_of<'a>(image: &'a [u8], magic: &[u8; 8]) -> Result<&'a [u8; BYTES], In
 }
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
+
+/// The metric that a field names.
+pub(super) fn metric_of(word: u32) -> Option<Metric> {
+    METRICS.into_iter().find(|metric| metric_word(*metric) == word)
+}
 
 /// A metric as a field.
 pub(super) fn metric_word(metric: Metric) -> u32 {

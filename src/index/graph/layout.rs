@@ -4,6 +4,7 @@ use crc_fast::{CrcAlgorithm, checksum};
 
 use super::routes::ROUTE_BLOCKS;
 use crate::index::IndexError;
+use crate::index::header::{metric_of, metric_word};
 use crate::index::twins::chain;
 use crate::kernel::{CODE_DIM_STEP, CODE_PLANES_MAX, NEIGHBOURS, NeighbourCodes, ROTATION_ROUNDS};
 use crate::types::Metric;
@@ -110,17 +111,10 @@ impl<'a> Parts<'a> {
 
     /// Writes the header, which makes the image whole.
     pub fn seal(self, shape: &Shape) {
-        let metric = match shape.metric {
-            Metric::L2 => 0u32,
-            Metric::Ip => 1,
-            Metric::Cosine => 2,
-            // No graph is built over bits: the reader knows no such number.
-            Metric::Hamming | Metric::Jaccard => u32::MAX,
-        };
         let words = [
             VERSION,
             HEADER_BYTES as u32,
-            metric,
+            metric_word(shape.metric),
             shape.dim as u32,
             shape.code_dim as u32,
             NEIGHBOURS as u32,
@@ -302,12 +296,7 @@ fn header_of(image: &[u8]) -> Result<&[u8; HEADER_BYTES], IndexError> {
 }
 
 fn shape_of(header: &[u8; HEADER_BYTES]) -> Result<Shape, IndexError> {
-    let metric = match word_at(header, 16) {
-        0 => Metric::L2,
-        1 => Metric::Ip,
-        2 => Metric::Cosine,
-        _ => return Err(IndexError::Damaged("its metric is unknown")),
-    };
+    let metric = metric_of(word_at(header, 16)).ok_or(IndexError::Damaged("its metric is unknown"))?;
     let shape = Shape {
         metric,
         dim: word_at(header, 20) as usize,
