@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use shoaldb::ipc::method::Method;
 use shoaldb::proto::common::IndexState;
 use shoaldb::proto::milvus;
+use shoaldb::storage::meta::Meta;
 use shoaldb::sys::map::SharedMap;
+use shoaldb::types::FileState;
 
 const DIM: usize = 8;
 /// Just enough for an index.
@@ -149,6 +151,9 @@ fn a_builder_killed_at_work_is_started_again_and_finishes() {
     assert_eq!((described.indexed_rows, described.pending_index_rows), (ROWS as i64, 0));
     check_search(&mut api);
     assert!(!is_alive(builder) && server.log().contains("the builder died: SIGKILL"), "{}", server.log());
+    let known = Meta::open_read_only(&server.data_dir.join("meta.sqlite")).and_then(|meta| meta.load()).expect("read");
+    let states: Vec<FileState> = known.files.iter().map(|file| file.state).collect();
+    assert_eq!((states, known.index_files.len()), (vec![FileState::Backup], 1), "noted together");
     assert_eq!((index_files(&server).len(), times(&server.log(), "built RABITQ_GRAPH")), (1, 1));
 }
 

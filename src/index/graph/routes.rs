@@ -157,3 +157,6 @@ impl<'a> Graph<'a> {
             .filter_map(move |(_, index)| Some((graph.route(index + 1)?, u32::from_le_bytes(root?.ids[index]))))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ impl Budget {
         true
     }
 
-    /// Whether [`Budget::reserve_table`] would take a file of this size that is not there yet.
+    /// Whether [`Budget::reserve_file`] would take a file of this size that is not there yet.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         let total = self.used().table_bytes.saturating_add(bytes);
         self.table_bytes_max.is_none_or(|max| total <= max) && self.has_free_room(bytes)

@@ -98,9 +98,7 @@ fn check(path: &Path, expected: u64, found: u64) -> Result<()> {
     if expected == found {
         return Ok(());
     }
-    let message = format!(
-        "{} is damaged: its checksum is {found:016x}, it was written with {expected:016x}; restore it from a backup",
-        path.display()
-    );
+    let path = path.display();
+    let message = format!("the checksum of {path} is {found:016x}, it was written with {expected:016x}");
     Err(Error::new(ErrorKind::Corrupt, message))
 }
