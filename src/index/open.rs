@@ -168,12 +168,17 @@ fn ivf_search<'a>(request: &IndexRequest<'a>) -> IvfSearch<'a> {
 }
 
 fn hnsw_search<'a>(request: &IndexRequest<'a>) -> HnswSearch<'a> {
-    /// Pool of a range search that names none, as in Milvus.
-    const EF_RANGE: usize = 512;
     let IndexRequest { k, settings, filter, range, source, file_index } = *request;
-    let is_wide = range.is_some() && settings.ef.is_none();
-    let ef = settings.graph_ef(k).max(if is_wide { EF_RANGE } else { 1 });
-    HnswSearch { k, ef, refine: settings.refine_k.unwrap_or(1.0), filter, range, source, file_index }
+    HnswSearch { k, ef: pool(request), refine: settings.refine_k.unwrap_or(1.0), filter, range, source, file_index }
+}
+
+/// The pool of a search of a graph. That of a range search is wide unless it is named: a row in the range is expected to be found.
+fn pool(request: &IndexRequest<'_>) -> usize {
+    /// As in Milvus.
+    const EF_RANGE: usize = 512;
+    let IndexRequest { k, settings, range, .. } = *request;
+    let is_wide = range.is_some() && settings.ef.is_none() && settings.level.is_none();
+    settings.graph_ef(k).max(if is_wide { EF_RANGE } else { 1 })
 }
 
 fn search_graph(
@@ -183,18 +188,31 @@ fn search_graph(
     scratch: &mut graph::Scratch,
     top: &mut TopK,
 ) -> Result<(), IndexError> {
-    let IndexRequest { k, settings, filter, source, file_index, .. } = *request;
-    let ef = settings.graph_ef(k).min(graph.row_count());
+    let IndexRequest { k, filter, source, file_index, .. } = *request;
+    let ef = pool(request).min(graph.row_count());
     let parameters = graph::SearchParameters { k, ef, filter, source, file_index };
     match request.range {
         None => Ok(graph.search(query, parameters, scratch, top)?),
-        Some(range) => search_graph_range(graph, query, parameters, range, top),
+        Some(range) => {
+            let mut found = TopK::new(k);
+            graph.search(query, parameters, scratch, &mut found)?;
+            let found = found.into_sorted();
+            let begins_within = found.first().is_none_or(|nearest| range.low <= nearest.distance);
+            let ends_beyond = found.last().is_none_or(|farthest| farthest.distance >= range.high);
+            if begins_within || ends_beyond || found.len() < k {
+                let within = found.into_iter().filter(|hit| range.low <= hit.distance && hit.distance < range.high);
+                within.for_each(|hit| top.push(hit));
+                return Ok(());
+            }
+            // The nearest rows are too near: it is a ring.
+            search_ring(graph, query, parameters, range, top)
+        }
     }
 }
 
 /// Takes rows in the order of their distances until `k` lie within the range, or those that come lie beyond it; when that takes
-/// a large part of the graph, its rows are scanned.
-fn search_graph_range(
+/// as long as a scan, its rows are scanned.
+fn search_ring(
     graph: &Graph<'_>,
     query: &[f32],
     parameters: graph::SearchParameters<'_>,
@@ -203,9 +221,11 @@ fn search_graph_range(
 ) -> Result<(), IndexError> {
     /// Rows taken at once, at least: the order of rows is right within what is taken at once.
     const BATCH_ROWS: usize = 64;
+    let matching = parameters.filter.map_or(graph.row_count(), Bitmap::count_ones);
+    let visits_max = parameters.source.map_or(usize::MAX, |source| graph.visits_of_scan(&source, matching));
     let mut within: Vec<Hit> = Vec::new();
     let mut rows = graph.iterate(query, parameters)?;
-    while rows.visited_count() < graph.row_count() / 4 || parameters.source.is_none() {
+    while rows.visited_count().saturating_add(parameters.ef) < visits_max {
         let batch = rows.next_nearest(parameters.k.max(BATCH_ROWS));
         let is_beyond = batch.first().is_none_or(|nearest| nearest.distance >= range.high);
         within.extend(batch.iter().filter(|hit| range.low <= hit.distance && hit.distance < range.high));
@@ -246,15 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_of_a_range_search_of_a_hierarchy_is_wide_unless_it_is_named() {
+    fn the_pool_of_a_range_search_of_a_graph_is_wide_unless_it_is_named() {
         let range = Some(DistanceRange { low: 0.0, high: 1.0 });
-        let ef = |ef, range| {
-            let settings = SearchSettings { ef, ..SearchSettings::default() };
-            let request = IndexRequest { k: 10, settings: &settings, filter: None, range, source: None, file_index: 0 };
-            hnsw_search(&request).ef
+        let ef = |ef, level, range| {
+            let settings = SearchSettings { ef, level, ..SearchSettings::default() };
+            pool(&IndexRequest { k: 10, settings: &settings, filter: None, range, source: None, file_index: 0 })
         };
-        assert_eq!([ef(None, range), ef(Some(20), range), ef(Some(900), range)], [512, 20, 900]);
-        assert_eq!(ef(None, None), SearchSettings::default().graph_ef(10));
+        assert_eq!([ef(None, None, range), ef(Some(20), None, range), ef(Some(900), None, range)], [512, 20, 900]);
+        assert_eq!([ef(None, Some(3), range), ef(None, Some(3), None)], [48, 48]);
+        assert_eq!(ef(None, None, None), SearchSettings::default().graph_ef(10));
     }
 
     #[test]

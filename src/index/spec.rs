@@ -229,7 +229,9 @@ fn graph_settings(params: &Params<'_>) -> Result<GraphSettings> {
 fn unknown_type(name: &str) -> Error {
     let name = name.to_ascii_uppercase();
     if UNBUILT_TYPES.contains(&name.as_str()) {
-        return Error::unimplemented(format_args!("index type {name} (use AUTOINDEX, HNSW, IVF_FLAT or FLAT)"));
+        let instead =
+            if name == "BIN_IVF_FLAT" { "AUTOINDEX or BIN_FLAT" } else { "AUTOINDEX, HNSW, IVF_FLAT or FLAT" };
+        return Error::unimplemented(format_args!("index type {name} (use {instead})"));
     }
     let message = format!("invalid parameter[expected=valid index][actual=invalid index type: {name}]");
     Error::new(ErrorKind::InvalidParameter, message)

@@ -218,6 +218,43 @@ fn a_range_is_found_however_far_out_it_begins() {
 }
 
 #[test]
+fn a_range_search_of_inner_products_finds_nearly_all_that_lie_within() {
+    // Far from all of the rows, in many directions, there are no near ones: a search of the usual width misses every third row.
+    let dim = 24;
+    let mut random = Random(3);
+    let mut gaussian = || (0..12).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).sum::<f32>() / 2.0;
+    let values: Vec<f32> = (0..2_000 * dim).map(|_| gaussian()).collect();
+    let spec = IndexSpec { metric: Metric::Ip, dim, ..spec(IndexKind::RabitqGraph) };
+    let source = VectorRows::of_f32(bytemuck::cast_slice(&values), dim);
+    let progress = BuildProgress::default();
+    let build = builder(&spec, source, 2, &progress).unwrap();
+    let mut image = vec![0; build.image_bytes()];
+    build.write(&mut image).unwrap();
+    let index = OpenIndex::open(&image).unwrap();
+    let settings = SearchSettings::default();
+    let (mut found, mut wanted) = (0, 0);
+    for query in values.chunks_exact(dim).step_by(200) {
+        let mut all: Vec<f32> =
+            values.chunks_exact(dim).map(|row| -row.iter().zip(query).map(|(a, b)| a * b).sum::<f32>()).collect();
+        all.sort_unstable_by(f32::total_cmp);
+        for (low, high, k) in [(0, 20, 100), (0, 300, 50), (40, 60, 100), (100, 900, 30)] {
+            let low_end = if low == 0 { f32::NEG_INFINITY } else { all[low] };
+            let range = Some(DistanceRange { low: low_end, high: all[high] });
+            let mut top = TopK::new(k);
+            let request =
+                IndexRequest { k, settings: &settings, filter: None, range, source: Some(source), file_index: 0 };
+            index.search(query, &request, &mut IndexScratch::default(), &mut top).unwrap();
+            let hits = top.into_sorted();
+            let farthest = all[(low + k).min(high) - 1] + 1e-3;
+            assert!(hits.iter().all(|hit| low_end - 1e-3 <= hit.distance && hit.distance < all[high] + 1e-3));
+            found += hits.iter().filter(|hit| hit.distance <= farthest).count();
+            wanted += k.min(high - low);
+        }
+    }
+    assert!(found * 100 >= wanted * 97, "{found} of {wanted}");
+}
+
+#[test]
 fn many_searches_with_one_scratch_find_what_the_first_one_finds() {
     let values = vectors();
     let settings = SearchSettings { ef: Some(12), nprobe: Some(2), ..SearchSettings::default() };

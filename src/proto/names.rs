@@ -1,4 +1,4 @@
-//! Names of collections, aliases, partitions, databases and fields: what Milvus takes, in its words.
+//! Names of collections, aliases, partitions, databases, fields and indexes: what Milvus takes, in its words.
 
 use crate::config::limits::NAME_BYTES_MAX;
 use crate::types::{Error, ErrorKind, Result};
@@ -12,6 +12,7 @@ pub enum NameOf {
     Partition,
     Database,
     Field,
+    Index,
 }
 
 /// Words of the filter language, which no field may be called. Each is a keyword in lower and in upper case; `null` and the
@@ -41,7 +42,7 @@ const KEYWORDS: [&str; 22] = [
     "interval",
 ];
 
-/// Checks a collection, alias, partition, database or field name.
+/// Checks a collection, alias, partition, database, field or index name.
 ///
 /// # Errors
 /// With Milvus' texts.
@@ -89,23 +90,22 @@ fn is_keyword(name: &str) -> bool {
         })
 }
 
+fn plain_error([thing, a_thing, the_thing]: [&str; 3], name: &str, fault: Fault) -> Error {
+    let text = match fault {
+        Fault::Empty => format!("{the_thing} name should not be empty."),
+        Fault::TooLong => format!("The length of {a_thing} name must be less than {NAME_BYTES_MAX} characters."),
+        Fault::FirstCharacter => format!("The first character of {a_thing} name must be an underscore or letter."),
+        _ => format!("{the_thing} name can only contain numbers, letters and underscores."),
+    };
+    Error::new(ErrorKind::Unexpected, format!("Invalid {thing} name: {name}. {text}"))
+}
+
 fn name_error(what: NameOf, name: &str, fault: Fault) -> Error {
     match what {
         NameOf::Collection => collection_error("name", name, fault),
         NameOf::Alias => collection_error("alias", name, fault),
-        NameOf::Partition => {
-            let text = match fault {
-                Fault::Empty => "Partition name should not be empty.".to_owned(),
-                Fault::TooLong => {
-                    format!("The length of a partition name must be less than {NAME_BYTES_MAX} characters.")
-                }
-                Fault::FirstCharacter => {
-                    "The first character of a partition name must be an underscore or letter.".to_owned()
-                }
-                _ => "Partition name can only contain numbers, letters and underscores.".to_owned(),
-            };
-            Error::new(ErrorKind::Unexpected, format!("Invalid partition name: {name}. {text}"))
-        }
+        NameOf::Partition => plain_error(["partition", "a partition", "Partition"], name, fault),
+        NameOf::Index => plain_error(["index", "an index", "Index"], name, fault),
         NameOf::Database => {
             let text = match fault {
                 Fault::Empty => "database name couldn't be empty".to_owned(),
@@ -160,7 +160,9 @@ mod tests {
 
     #[test]
     fn plain_names_are_taken() {
-        for what in [NameOf::Collection, NameOf::Alias, NameOf::Partition, NameOf::Database, NameOf::Field] {
+        for what in
+            [NameOf::Collection, NameOf::Alias, NameOf::Partition, NameOf::Database, NameOf::Field, NameOf::Index]
+        {
             for name in ["a", "_a1", "A_b", &"x".repeat(NAME_BYTES_MAX)] {
                 check_name(what, name).expect("a good name");
             }
@@ -172,6 +174,14 @@ mod tests {
 
     #[test]
     fn wrong_names_get_the_texts_of_milvus() {
+        assert_eq!(
+            message(NameOf::Index, "1 x"),
+            "Invalid index name: 1 x. The first character of an index name must be an underscore or letter."
+        );
+        assert_eq!(
+            message(NameOf::Index, "a/b"),
+            "Invalid index name: a/b. Index name can only contain numbers, letters and underscores."
+        );
         assert_eq!(
             message(NameOf::Collection, "1a"),
             "Invalid collection name: 1a. the first character of a collection name must be an underscore or letter: \

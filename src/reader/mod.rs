@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::Instance;
 use crate::query::Snapshot;
 use crate::shm::attach::{CollectionSummary, CollectionView};
-use crate::shm::manifest::{Catalog, CatalogCollection};
+use crate::shm::manifest::{Catalog, CatalogAlias, CatalogCollection};
 use crate::sys::lock;
 use crate::types::{Error, ErrorKind, Result, Timestamp};
 
@@ -160,7 +160,7 @@ pub fn resolve<'a>(catalog: &'a Catalog, database: &str, name: &str) -> Result<&
     if !catalog.databases.iter().any(|record| record.name == database) {
         return Err(Error::new(ErrorKind::DatabaseNotFound, format!("database not found[database={database}]")));
     }
-    let alias = catalog.aliases.iter().find(|alias| alias.database == database && alias.alias == name);
+    let alias = alias_of(catalog, database, name);
     let found = catalog.collections.iter().find(|collection| match alias {
         Some(alias) => collection.id == alias.collection,
         None => collection.database == database && collection.name == name,
@@ -169,6 +169,19 @@ pub fn resolve<'a>(catalog: &'a Catalog, database: &str, name: &str) -> Result<&
         let message = format!("collection not found[database={database}][collection={name}]");
         Error::new(ErrorKind::CollectionNotFound, message)
     })
+}
+
+/// The alias with this name.
+fn alias_of<'a>(catalog: &'a Catalog, database: &str, name: &str) -> Option<&'a CatalogAlias> {
+    catalog.aliases.iter().find(|alias| alias.database == database && alias.alias == name)
+}
+
+/// What a collection that was found is called, also when it was found by an alias. Collections may be many: they are looked through
+/// for aliases alone.
+pub fn own_name<'a>(catalog: &'a Catalog, database: &str, name: &'a str) -> &'a str {
+    let alias = alias_of(catalog, database, name);
+    let found = alias.and_then(|alias| catalog.collections.iter().find(|collection| collection.id == alias.collection));
+    found.map_or(name, |collection| &collection.name)
 }
 
 /// The instance of the server that serves a data directory.

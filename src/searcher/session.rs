@@ -12,7 +12,7 @@ use crate::filter::{Isolation, Plan, Templates};
 use crate::ipc::progress::ProgressCell;
 use crate::proto::instants::zone;
 use crate::query::{self, Snapshot};
-use crate::reader::{Reader, resolve};
+use crate::reader::{Reader, own_name};
 use crate::shm::attach::CollectionView;
 use crate::shm::manifest::{Catalog, CatalogCollection};
 use crate::sys::clock;
@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
         let database = self.database(requested_database);
         let snapshot = self.reader.snapshot(database, name)?;
         let catalog = self.catalog()?;
-        let name = resolve(&catalog, database, name).map_or_else(|_| name.to_owned(), |entry| entry.name.clone());
+        let name = own_name(&catalog, database, name).to_owned();
         Ok(Found { database: database.to_owned(), name, snapshot })
     }
 

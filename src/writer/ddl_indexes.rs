@@ -4,6 +4,7 @@ use super::ddl::{merge_properties, update};
 use super::engine::Engine;
 use super::operation::database_of;
 use crate::index::spec::{AUTOINDEX, HINTS, IndexSpec};
+use crate::proto::schemas::{NameOf, check_name};
 use crate::proto::{common, milvus, status};
 use crate::types::{CollectionRecord, Error, ErrorKind, FieldSchema, IndexId, IndexRecord, Result};
 
@@ -22,7 +23,10 @@ pub fn create(engine: &Engine, database: &str, request: milvus::CreateIndexReque
         let params = checked_params(field, &given)?;
         let name = match request.index_name.as_str() {
             "" => field.name.clone(),
-            name => name.to_owned(),
+            name => {
+                check_name(NameOf::Index, name)?;
+                name.to_owned()
+            }
         };
         let field = field.id;
         match record.indexes.iter().find(|index| index.field == field || index.name == name) {

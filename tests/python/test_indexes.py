@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import wait_until
+from conftest import refused, wait_until
 from pymilvus import DataType, MilvusClient, MilvusException
 
 # A debug build makes graphs forty times slower: SHOAL_INDEX_ROWS=20000 SHOAL_INDEX_DIM=64 is for release builds.
@@ -142,6 +142,17 @@ def test_a_level_or_ef_trades_speed_for_recall_and_is_checked(client, server):
     for params, text in [({"level": 11}, "level"), ({"ef": 5}, "ef\\(5\\) should be larger than k\\(10\\)")]:
         with pytest.raises(MilvusException, match=text):
             found(**params)
+
+
+def test_the_name_of_an_index_is_checked(client):
+    client.create_collection("named", dimension=4)
+    client.release_collection("named")
+    client.drop_index("named", "vector")
+    for name, text in [("1 x", "The first character of an index name must be"), ("a/b", "Index name can only contain"), ("x" * 256, "must be less than 255")]:
+        wanted = client.prepare_index_params()
+        wanted.add_index("vector", index_name=name, index_type="HNSW", metric_type="L2")
+        refused(text, client.create_index, "named", wanted)
+    assert client.list_indexes("named") == []
 
 
 def test_the_graph_has_a_name_and_parameters_of_its_own(client, server):

@@ -17,6 +17,10 @@ const VISIT_NS: [usize; 2] = [100, 8];
 const ROW_NS: [usize; 2] = [8, 5];
 /// A byte that lies apart from the one read before costs as much as so many of one run.
 const APART: usize = 2;
+/// What a visit of an iteration costs in nanoseconds, and each of its cache lines; what a row of a column costs that is scanned, and
+/// each of its. Measured on 50, 128, 384 and 784 dimensions, of 60,000 to 396,000 rows.
+const ITERATED_NS: [usize; 2] = [750, 10];
+const COLUMN_NS: [usize; 2] = [1, 2];
 /// A pool of this size costs as much to keep in order as to fill.
 pub(in crate::index) const POOL_SORTED: usize = 1024;
 /// Visits for each vertex that is nearer than where a walk ends: estimates err.
@@ -135,6 +139,13 @@ impl Graph<'_> {
             return Plan::Scan;
         }
         Plan::Walk(Limit { ef, share: share as f32, rank, visits_max })
+    }
+
+    /// Visits of an iteration that take as long as to scan the column for the rows that match.
+    pub(in crate::index) fn visits_of_scan(&self, source: &VectorRows<'_>, matching: usize) -> usize {
+        let cost = |[fixed, per_line]: [usize; 2], bytes: usize| fixed + per_line * bytes.div_ceil(64);
+        let apart = if matching < self.shape.row_count { APART } else { 1 };
+        matching.saturating_mul(cost(COLUMN_NS, source.row_bytes()) * apart) / cost(ITERATED_NS, self.block_bytes)
     }
 
     /// Whether to scan the column is less work than to scan the codes, which lie a block apart.
