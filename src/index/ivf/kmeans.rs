@@ -182,3 +182,33 @@ impl Assigner {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::index::trial::column;
+
+    #[test]
+    fn a_list_that_nothing_is_near_gets_half_of_the_largest() {
+        const DIM: usize = 4;
+        const ROWS: usize = 1600;
+        let training = Training { list_count: 16, is_spherical: false, seed: 3, threads: 2 };
+        // Wherever a training of these rows begins, it begins at zero: 16 centroids are one. The rest lies in the corners of a cube.
+        let corner = |row: usize, at: usize| if row >> at & 1 == 1 { 10.0 } else { -10.0 };
+        let spread = |row: usize, at: usize| (mix((row * DIM + at) as u64) % 1000) as f32 * 1e-3;
+        let mut values: Vec<f32> =
+            (0..ROWS * DIM).map(|index| corner(index / DIM, index % DIM) + spread(index / DIM, index % DIM)).collect();
+        for list in 0..training.list_count {
+            let row = pick(list, training.list_count, ROWS, mix(training.seed ^ 1));
+            values[row * DIM..][..DIM].fill(0.0);
+        }
+        let centroids = training.run(&column(&values, DIM), |_| ());
+        let nearest = training.nearest(&values, &centroids, DIM);
+        let members = Members::of(&nearest, training.list_count);
+        let sizes: Vec<usize> = (0..training.list_count).map(|list| members.of_list(list).len()).collect();
+        assert!(sizes.iter().filter(|size| **size > 0).count() >= 12, "{sizes:?}");
+        // None holds more than a few of the sixteen corners.
+        assert!(sizes.iter().all(|size| *size <= ROWS / 4), "{sizes:?}");
+    }
+}
