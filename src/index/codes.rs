@@ -471,3 +471,56 @@ pub(super) struct RecordDistances {
     products: Vec<i32>,
     pub list: Vec<f32>,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::index::graph::space::write_signs;
+    use crate::index::trial::clustered;
+
+    /// A query along the difference of a row from its code has the greatest error there is.
+    #[test]
+    fn the_greatest_error_of_a_distance_is_within_its_margin_and_fills_it() {
+        const DIM: usize = 32;
+        const ROWS: usize = 300;
+        let space = CodeSpace { metric: Metric::L2, dim: DIM, squared_norm_max: 0.0 };
+        let (mut signs, centre) = (vec![0; space.signs_bytes()], vec![0; space.centre_bytes()]);
+        write_signs(&mut signs, 1);
+        let coder = Coder { space, signs: &signs, centre: &centre };
+        let values = clustered(ROWS, DIM, 1);
+        let mut bytes = vec![0; ROWS * space.record_bytes()];
+        let mut placed = Vec::new();
+        let mut errors = CodeErrors::default();
+        for (row, record) in values.chunks_exact(DIM).zip(bytes.chunks_exact_mut(space.record_bytes())) {
+            errors = errors.max(coder.write_bounded(row, &mut placed, record).unwrap());
+        }
+        // The rotation's rows, to go back with.
+        let axes: Vec<Vec<f32>> = (0..DIM)
+            .map(|axis| {
+                let mut unit = [0.0; DIM];
+                unit[axis] = 1.0;
+                coder.place_row(&unit, &mut placed);
+                placed.clone()
+            })
+            .collect();
+        let records = Records { bytes: &bytes, record_bytes: space.record_bytes() };
+        let (mut query, mut distances, mut filled) = (CodedQuery::default(), RecordDistances::default(), 0.0f32);
+        for (index, row) in values.chunks_exact(DIM).enumerate() {
+            let record = records.get(index).unwrap();
+            let (Scalars { scale, .. }, codes) = Scalars::split(record).unwrap();
+            coder.place_row(row, &mut placed);
+            let error: Vec<f32> =
+                placed.iter().zip(codes).map(|(value, code)| value - scale * f32::from(*code as i8)).collect();
+            let along: Vec<f32> = axes.iter().map(|axis| 500.0 * dot(axis, &error)).collect();
+            coder.place_query(&along, &mut query);
+            let margins = query.margins(errors).unwrap();
+            query.distances(CodeKernels::get(), &records, &Rows::Range(index..index + 1), &mut distances);
+            let exact: f64 = along.iter().zip(row).map(|(left, right)| f64::from(left - right).powi(2)).sum();
+            let (wrong, margin) = ((f64::from(distances.list[0]) - exact).abs() as f32, query.margin(&margins, record));
+            assert!(wrong <= margin && margin <= margins.greatest, "row {index}: {wrong}, {margin}, {margins:?}");
+            filled = filled.max(wrong / margin);
+        }
+        assert!(filled > 0.85, "{filled}");
+    }
+}
