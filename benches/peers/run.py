@@ -7,7 +7,8 @@
     benches/peers/run.py --kind ivf --nlist 1024 --base train.npy --queries test.npy --metric l2
 
 Makes a virtual environment (--venv), installs the libraries there, builds every index over the same vectors and lets them take
-turns: every setting of every index gets the same queries, which it has not seen, one by one, on one thread. ShoalDB is
+turns: every setting of every index gets the same queries, one by one, on one thread, in turns long enough that it matters little
+what the others left in the caches. No query comes twice to a setting in a round, nor to the next setting. ShoalDB is
 `shoal-bench ann`: a server, and an attached reader that measures itself. The libraries are called from Python, and what such a
 call costs them at the least (a search of 64 rows) is a column of the table; with --batch they get all queries of a setting in
 one call (pyvsag has none), which spares them that, and ShoalDB still gets one after the other.
@@ -313,6 +314,8 @@ class Vsag(Peer):
 
 
 POOLS = [10, 12, 16, 20, 28, 40, 64, 100, 160, 250, 400, 640]
+# Queries of a turn: 25 ms of the fastest.
+TURN_QUERIES = 2_000
 PROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 HNSW = "M=16,efConstruction=200"
 # Settings of the search parameter, and by name a library, or an index of ShoalDB.
@@ -457,23 +460,23 @@ def median(values):
 
 
 def take_turns(subjects, options, query_count, store):
-    """Points of each subject by round; settings have queries of their own. After each round all are stored."""
-    slots = options.rounds * max(len(subject.settings) for subject in subjects)
-    each = query_count // slots
+    """Points of each subject by round. After each round all are stored."""
+    each = min(TURN_QUERIES, query_count // 2)
     if each < 50:
-        sys.exit(f"{query_count} queries are too few for {slots} settings: use --rounds or more queries")
+        sys.exit(f"{query_count} queries are too few: use 100")
+    turns = query_count // each
     rounds = {subject.name: [] for subject in subjects}
-    for turn in range(options.rounds):
+    for round_ in range(options.rounds):
         points = {subject.name: [] for subject in subjects}
-        for place in range(slots // options.rounds):
-            first = (turn * (slots // options.rounds) + place) * each
+        for place in range(max(len(subject.settings) for subject in subjects)):
+            first = (round_ + place) % turns * each
             for subject in subjects:
                 if place < len(subject.settings):
                     points[subject.name].append(subject.measure(subject.settings[place], first, each))
         for name, measured in points.items():
             rounds[name].append(measured)
         store(rounds)
-        print(f"round {turn + 1} of {options.rounds} is done", file=sys.stderr)
+        print(f"round {round_ + 1} of {options.rounds} is done", file=sys.stderr)
     return rounds
 
 

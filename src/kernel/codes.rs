@@ -244,6 +244,12 @@ impl CodeKernels {
         (0..rest.len()).step_by(LINE_BYTES).for_each(|at| ask(rest, at));
     }
 
+    /// Asks for the cache lines of single bytes.
+    #[inline(always)]
+    pub fn prefetch_at(self, bytes: &[u8], places: &[[u8; 4]; NEIGHBOURS]) {
+        places.iter().for_each(|place| ask(bytes, u32::from_le_bytes(*place) as usize));
+    }
+
     /// Every level this CPU has, to compare them.
     #[cfg(test)]
     pub(crate) fn every() -> Vec<CodeKernels> {

@@ -3,7 +3,7 @@
 
 use super::gather::Limit;
 use super::layout::{Graph, SCALARS_BYTES};
-use super::search::{Candidate, Scratch, keep_nearest};
+use super::search::{Candidate, SPARE, Scratch, keep_nearest};
 use crate::kernel::{CodeKernels, VectorRows};
 use crate::types::Bitmap;
 
@@ -11,10 +11,12 @@ use crate::types::Bitmap;
 const SCAN_AHEAD: usize = 16;
 /// Candidates of a scan that are collected before the far ones are dropped.
 const SCAN_KEPT: usize = 1024;
-/// What a visit costs in nanoseconds, and each of its cache lines, which are asked for ahead (784 and 50 dimensions).
-const VISIT_NS: [usize; 2] = [100, 8];
+/// What a visit costs in nanoseconds, and each of its cache lines, which are asked for ahead (784, 384 and 50 dimensions).
+const VISIT_NS: [usize; 2] = [280, 2];
+/// The same when all rows are wanted: fewer neighbours are near enough to be taken up.
+const VISIT_OF_ALL_NS: [usize; 2] = [160, 1];
 /// What a row of a scan costs in nanoseconds, and each of its cache lines.
-const ROW_NS: [usize; 2] = [8, 5];
+const ROW_NS: [usize; 2] = [6, 2];
 /// A byte that lies apart from the one read before costs as much as so many of one run.
 const APART: usize = 2;
 /// What a visit of an iteration costs in nanoseconds, and each of its cache lines; what a row of a column costs that is scanned, and
@@ -23,24 +25,23 @@ const ITERATED_NS: [usize; 2] = [750, 10];
 const COLUMN_NS: [usize; 2] = [1, 2];
 /// A pool of this size costs as much to keep in order as to fill.
 pub(in crate::index) const POOL_SORTED: usize = 1024;
-/// Visits for each vertex that is nearer than where a walk ends: estimates err.
-const VISITS_PER_VERTEX: f64 = 1.5;
-/// Of `ef`, when all rows are wanted: so many of the nearest are enough, as those that were seen count although they were not
-/// visited (`RANK_POWER`, `RANK_BASE`: measured such that a search finds under any filter what it finds without).
-const RANK_SHARE: f32 = 0.7;
+/// Visits for each vertex that is nearer than where a walk ends: estimates err, and a walk that is given up was in vain.
+const VISITS_PER_VERTEX: f64 = 2.0;
 /// So many fewer than `ef` are visited without a filter.
 const REACH_LESS: usize = 4;
-/// The power of the share of wanted rows by which fewer of them are enough: more are seen on the way.
+/// The power of the share of wanted rows by which fewer than `ef` of them are enough: more are seen on the way, which count although
+/// they are not visited (measured such that a search finds under any filter what it finds without).
 const RANK_POWER: f32 = 0.65;
-/// Wanted rows beside that part of `ef`, and how many fewer when all rows are wanted: few are no measure.
-const RANK_BASE: [f32; 2] = [2.0, 4.0];
-
+/// Wanted rows beside that, and how many fewer when all rows are wanted: few are no measure.
+const RANK_BASE: [f32; 2] = [2.6, 4.0];
+/// One in so many of `ef` beyond the least are looked at besides.
+const SPARE_PER_EF: usize = 3;
 /// Wanted rows for each hit beyond ten, where few are wanted: of many hits, fewer are among what is seen meanwhile.
 const RANK_OF_HITS: f32 = 0.5;
 /// After so many rows that were looked at for the filter, older ones count half.
 const RECENT_ROWS: u32 = 256;
 /// Fewer wanted rows than expected among the visited, in standard deviations, that are hardly chance.
-const DEVIATIONS: f32 = 2.0;
+const DEVIATIONS: f32 = 3.0;
 /// One in so many of those expected is missing then, at least.
 const RARER: f32 = 4.0;
 /// A walk among rows that are not wanted may take this part of what a scan costs before it is given up.
@@ -48,9 +49,14 @@ const EARLY: usize = 8;
 
 /// How many wanted rows must be nearer than what is left when a walk ends, where `share` of the rows are wanted.
 pub(super) fn rank(k: usize, ef: usize, share: f32) -> usize {
-    let of_ef = ef as f32 * RANK_SHARE * share.powf(RANK_POWER);
+    let of_ef = ef as f32 * share.powf(RANK_POWER);
     let of_hits = k.saturating_sub(10) as f32 * (1.0 - share) * RANK_OF_HITS;
     (RANK_BASE[0] - RANK_BASE[1] * share + of_ef + of_hits).round().max(1.0) as usize
+}
+
+/// How many of the wanted rows that were seen are looked at, those that were visited among them.
+pub(super) fn looked_at(k: usize, ef: usize) -> usize {
+    k + SPARE + ef.saturating_sub(k) / SPARE_PER_EF
 }
 
 /// How many of the nearest a walk without a filter visits. The vectors of some behind them are looked at, too: where few are
@@ -76,11 +82,11 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Takes note of a vertex that was seen.
+    /// Takes note of vertices that were seen, some of which are wanted.
     #[inline]
-    pub fn see(&mut self, is_wanted: bool) {
-        self.asked += 1;
-        self.wanted += u32::from(is_wanted);
+    pub fn see(&mut self, count: usize, wanted: usize) {
+        self.asked += count as u32;
+        self.wanted += wanted as u32;
     }
 
     /// Takes note of a vertex that was visited.
@@ -133,8 +139,11 @@ impl Graph<'_> {
         let rank = rank(k, ef, share as f32);
         let cost = |[fixed, per_line]: [usize; 2], bytes: usize| fixed + per_line * bytes.div_ceil(64);
         // Where the wanted rows lie is not known: a walk that has cost as much as a scan will hardly end soon.
-        let visits_max = matching.saturating_mul(cost(ROW_NS, self.shape.code_dim)) / cost(VISIT_NS, self.block_bytes);
-        let visits = rank as f64 / share * VISITS_PER_VERTEX;
+        let (visit_ns, visits) = match matching == self.shape.row_count {
+            true => (VISIT_OF_ALL_NS, ef as f64),
+            false => (VISIT_NS, rank as f64 / share * VISITS_PER_VERTEX),
+        };
+        let visits_max = matching.saturating_mul(cost(ROW_NS, self.shape.code_dim)) / cost(visit_ns, self.block_bytes);
         if visits_max as f64 <= visits {
             return Plan::Scan;
         }

@@ -1,105 +1,95 @@
-//! What a walk may visit next: the estimated distances of vertices in a heap, and those that were taken from it early enough
-//! for their blocks to be on their way when they are visited.
+//! What a walk may visit next: the keys of vertices, in no order. The few nearest are looked through whenever one is taken; the
+//! many others, most of which are never visited, only when those are used up.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+/// When there are so many of the nearest, the farther half of them joins the others.
+const NEAR_MAX: usize = 128;
+/// So many of the others become the nearest, at least.
+const REFILL_MIN: usize = 48;
+/// The square of what becomes the nearest of many, by how many they are: to look through the nearest then takes as long as to find
+/// them among the others.
+const REFILL_SQUARED: usize = 3;
 
-use super::pool::{distance_in, id_in, key};
-
-/// Vertices that are taken from the heap before they are visited, at most.
-pub(super) const AHEAD_MAX: usize = 3;
-
-/// Vertices by estimated distance; one may be in it several times.
+/// Vertices by estimated distance.
 #[derive(Debug, Default)]
 pub(super) struct Frontier {
-    /// Keys as in a pool: one comparison, no branch for equal distances.
-    heap: BinaryHeap<Reverse<u64>>,
-    /// Those that lie farther than where the walk ends, which may move.
-    later: Vec<(f32, u32)>,
-    /// The least distance of these.
-    later_least: f32,
+    near: Vec<u64>,
+    far: Vec<u64>,
+    /// Nothing far is nearer.
+    far_least: u64,
+    /// What is put in and is not less is far.
+    pivot: u64,
+    near_max: usize,
 }
 
 impl Frontier {
+    /// Empties it.
     pub fn clear(&mut self) {
-        self.heap.clear();
-        self.later.clear();
-        self.later_least = f32::INFINITY;
+        self.near.clear();
+        self.far.clear();
+        self.far_least = u64::MAX;
+        self.pivot = u64::MAX;
+        self.near_max = NEAR_MAX;
     }
 
-    /// Takes note of a vertex that is to be visited only if the walk goes farther: in the heap it would cost more than all else.
-    #[inline]
-    pub fn push_later(&mut self, distance: f32, id: u32) {
-        self.later.push((distance, id));
-        self.later_least = self.later_least.min(distance);
+    /// Puts vertices in; those that are not nearer than `end` will hardly be visited.
+    #[inline(always)]
+    pub fn push_all<const N: usize>(&mut self, keys: &[u64; N], count: usize, end: u64) {
+        let pivot = self.pivot.min(end);
+        // Which are near is unforeseeable: no branch.
+        let (mut near, mut far) = ([0; N], [0; N]);
+        let (mut near_count, mut far_count) = (0, 0);
+        for key in &keys[..count] {
+            near[near_count % N] = *key;
+            far[far_count % N] = *key;
+            near_count += usize::from(*key < pivot);
+            far_count += usize::from(*key >= pivot);
+        }
+        self.near.extend_from_slice(&near[..near_count]);
+        self.far.extend_from_slice(&far[..far_count]);
+        self.far_least = far[..far_count].iter().fold(self.far_least, |least, key| least.min(*key));
+        if self.near.len() > self.near_max {
+            self.halve();
+        }
     }
 
-    /// Puts those in that lie nearer than the end of the walk by now.
-    #[inline]
-    pub fn take_up(&mut self, end: f32) {
-        if self.later_least >= end {
+    /// Takes the nearest, unless it is not nearer than `end`.
+    #[inline(always)]
+    pub fn take(&mut self, end: u64) -> Option<u64> {
+        if self.near.is_empty() {
+            self.refill(end);
+        }
+        let mut nearest = (u64::MAX, 0);
+        for (place, key) in self.near.iter().enumerate() {
+            nearest = if *key < nearest.0 { (*key, place) } else { nearest };
+        }
+        (nearest.0 < end).then(|| self.near.swap_remove(nearest.1))
+    }
+
+    #[cold]
+    fn halve(&mut self) {
+        let (_, pivot, _) = self.near.select_nth_unstable(self.near_max / 2);
+        self.pivot = *pivot;
+        self.far_least = self.far_least.min(*pivot);
+        self.far.extend(self.near.drain(self.near_max / 2..));
+    }
+
+    #[cold]
+    fn refill(&mut self, end: u64) {
+        if self.far_least >= end {
             return;
         }
-        let mut least = f32::INFINITY;
-        let heap = &mut self.heap;
-        self.later.retain(|(distance, id)| {
-            let is_later = *distance >= end;
-            if is_later {
-                least = least.min(*distance);
-            } else {
-                heap.push(Reverse(key(*distance, *id)));
-            }
-            is_later
-        });
-        self.later_least = least;
-    }
-
-    #[inline]
-    pub fn push(&mut self, distance: f32, id: u32) {
-        self.heap.push(Reverse(key(distance, id)));
-    }
-
-    /// Takes the nearest.
-    #[inline]
-    pub fn pop(&mut self) -> Option<(f32, u32)> {
-        let Reverse(key) = self.heap.pop()?;
-        Some((distance_in(key), id_in(key)))
-    }
-
-    /// The nearest.
-    #[inline]
-    pub fn nearest(&self) -> Option<u32> {
-        self.heap.peek().map(|Reverse(key)| id_in(*key))
-    }
-}
-
-/// A short queue.
-#[derive(Debug, Default)]
-pub(super) struct Ahead {
-    ids: [u32; AHEAD_MAX + 1],
-    first: usize,
-    count: usize,
-}
-
-impl Ahead {
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Puts a vertex in behind the others; there are at most `AHEAD_MAX`.
-    #[inline]
-    pub fn push(&mut self, id: u32) {
-        self.ids[(self.first + self.count) % (AHEAD_MAX + 1)] = id;
-        self.count += 1;
-    }
-
-    /// Takes the first.
-    #[inline]
-    pub fn pop(&mut self) -> Option<u32> {
-        self.count = self.count.checked_sub(1)?;
-        let id = self.ids[self.first];
-        self.first = (self.first + 1) % (AHEAD_MAX + 1);
-        Some(id)
+        let count = (self.far.len() * REFILL_SQUARED).isqrt().max(REFILL_MIN);
+        self.near_max = NEAR_MAX.max(count * 2);
+        if count < self.far.len() {
+            let (_, pivot, _) = self.far.select_nth_unstable(count);
+            self.pivot = *pivot;
+            self.far_least = *pivot;
+            self.near.extend(self.far.drain(..count));
+        } else {
+            self.pivot = u64::MAX;
+            self.far_least = u64::MAX;
+            self.near.append(&mut self.far);
+        }
     }
 }
 
@@ -107,42 +97,48 @@ impl Ahead {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_nearest_comes_first_whatever_the_signs() {
-        let mut frontier = Frontier::default();
-        let distances = [3.5, -2.0, 0.0, f32::INFINITY, -0.25, 1e-30, -7e20];
-        for (id, distance) in distances.into_iter().enumerate() {
-            frontier.push(distance, id as u32);
-        }
-        assert_eq!(frontier.nearest(), Some(6));
-        let popped: Vec<(f32, u32)> = std::iter::from_fn(|| frontier.pop()).collect();
-        assert!(popped.is_sorted_by(|left, right| left.0 < right.0));
-        assert!(popped.len() == 7 && popped.iter().all(|(distance, id)| distances[*id as usize] == *distance));
-    }
+    const END: u64 = u64::MAX;
 
-    #[test]
-    fn what_lies_farther_comes_once_the_end_has_moved() {
+    fn filled(keys: impl IntoIterator<Item = u64>, end: u64) -> Frontier {
         let mut frontier = Frontier::default();
         frontier.clear();
-        frontier.push(1.0, 1);
-        [(5.0, 5), (3.0, 3), (4.0, 4)].into_iter().for_each(|(distance, id)| frontier.push_later(distance, id));
-        frontier.take_up(2.0);
-        assert_eq!((frontier.pop(), frontier.pop()), (Some((1.0, 1)), None));
-        frontier.take_up(5.0);
-        assert_eq!((frontier.pop(), frontier.pop(), frontier.pop()), (Some((3.0, 3)), Some((4.0, 4)), None));
-        frontier.take_up(f32::INFINITY);
-        assert_eq!(frontier.pop(), Some((5.0, 5)));
+        keys.into_iter().for_each(|key| frontier.push_all(&[key], 1, end));
+        frontier
     }
 
     #[test]
-    fn what_is_ahead_comes_in_the_order_it_was_put_in() {
-        let mut ahead = Ahead::default();
-        for round in 0..10 {
-            (0..=AHEAD_MAX as u32).for_each(|id| ahead.push(round + id));
-            assert_eq!(ahead.pop(), Some(round));
-            assert_eq!(ahead.len(), AHEAD_MAX);
-            assert!((1..=AHEAD_MAX as u32).all(|id| ahead.pop() == Some(round + id)));
-            assert_eq!(ahead.pop(), None);
+    fn the_nearest_comes_first_however_many_there_are() {
+        let scattered = |index: u64| index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        for count in [0, 1, REFILL_MIN + 1, NEAR_MAX + 1, 5_000] {
+            let mut frontier = filled((0..count as u64).map(scattered), END);
+            let taken: Vec<u64> = std::iter::from_fn(|| frontier.take(END)).collect();
+            assert!(taken.is_sorted() && taken.len() == count, "{count}");
         }
+    }
+
+    #[test]
+    fn what_comes_later_is_taken_in_its_turn() {
+        let mut frontier = filled((1..=1000).map(|index| index * 10), END);
+        for index in 1..=600 {
+            assert_eq!(frontier.take(END), Some(index * 10));
+            let nearer = [index * 10 + 1, index * 10 + 5];
+            frontier.push_all(&nearer, 2, END);
+            assert_eq!([frontier.take(END), frontier.take(END)], nearer.map(Some));
+        }
+    }
+
+    #[test]
+    fn only_the_first_of_a_batch_are_put_in() {
+        let mut frontier = filled([], END);
+        frontier.push_all(&[3, 1, 2], 2, END);
+        assert_eq!([frontier.take(END), frontier.take(END), frontier.take(END)], [Some(1), Some(3), None]);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_end_comes_once_the_end_has_moved() {
+        let mut frontier = filled([50, 10, 30, 40], 20);
+        assert_eq!([frontier.take(20), frontier.take(20)], [Some(10), None]);
+        assert_eq!([frontier.take(50), frontier.take(50), frontier.take(50)], [Some(30), Some(40), None]);
+        assert_eq!([frontier.take(51), frontier.take(51)], [Some(50), None]);
     }
 }

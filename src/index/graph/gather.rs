@@ -4,16 +4,13 @@
 //! query it goes on, and ends by the distances of the wanted rows it visited: among the many rows that are about as far as they
 //! are, estimates alone would name the wrong ones.
 
-use super::filtered::{Local, certain, rank};
-use super::frontier::{AHEAD_MAX, Ahead, Frontier};
+use super::filtered::{Local, certain, looked_at, rank};
+use super::frontier::Frontier;
 use super::layout::{Block, Graph};
-use super::pool::Pool;
-use super::search::{Candidate, NextBlock, PlacedQuery, SPARE, Scratch};
-use crate::kernel::CodeKernels;
+use super::pool::{MARK, Pool, id_in, key};
+use super::search::{Candidate, Met, NextBlock, Reading, Scratch};
+use crate::kernel::NEIGHBOURS;
 use crate::types::Bitmap;
-
-/// The first visits lead straight to the query: each decides on the next. Later the next few are known well before.
-const VISITS_ALONE: usize = 4;
 
 /// When a walk ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,73 +25,78 @@ pub(super) struct Limit {
     pub visits_max: usize,
 }
 
-/// A walk.
+/// A walk that looks for wanted rows.
 struct Gather<'a, 'g> {
-    graph: &'a Graph<'g>,
-    kernels: CodeKernels,
-    query: &'a PlacedQuery,
+    reading: Reading<'a, 'g>,
     filter: &'a Bitmap,
+    frontier: &'a mut Frontier,
     rank: usize,
     local: Local,
+    /// It takes longer than walks do whose wanted rows lie anywhere: one bad estimate must not lose a vertex.
+    is_patient: bool,
     /// So many of the wanted rows that were visited must be nearer than what is left; 0 unless wanted rows are rare.
     certain: usize,
     /// Those.
     found: &'a mut Pool,
     /// The distance of the farthest of them.
     floor: f32,
-    stamps: &'a mut [u8],
-    stamp: u8,
     /// Wanted, estimated.
     seen: &'a mut Pool,
-    frontier: &'a mut Frontier,
-    estimates: [f32; 32],
 }
 
-impl Gather<'_, '_> {
-    /// What is farther need not be visited.
+impl<'g> Gather<'_, 'g> {
+    /// What is farther need not be visited: enough wanted rows are nearer.
     #[inline]
     fn end(&self) -> f32 {
         self.seen.distance_of(self.rank - 1).max(self.floor)
     }
 
     /// Takes up the neighbours of a block and gives the distance of its vector; meanwhile, another is asked for.
-    #[inline]
+    #[inline(always)]
     fn follow(&mut self, block: &Block<'_>, next: NextBlock<'_>) -> f32 {
-        let distance = self.query.distance(self.kernels, block, next.beside_vector);
         let bound = self.seen.bound().max(self.floor);
-        let mut below =
-            self.query.estimate(self.kernels, block, distance, bound, next.beside_codes, &mut self.estimates);
-        // Which were visited is unforeseeable: they are sorted out without a branch.
-        let mut fresh = [0u8; 32];
-        let mut count = 0;
-        while below != 0 {
-            let index = below.trailing_zeros();
-            below &= below - 1;
-            let id = u32::from_le_bytes(block.ids[index as usize]);
-            let is_fresh = self.stamps.get(id as usize).is_some_and(|of_id| *of_id != self.stamp);
-            fresh[count] = index as u8;
-            count += usize::from(is_fresh);
-        }
-        let mut end = self.end();
-        for index in &fresh[..count] {
-            let index = usize::from(index & 31);
-            let (distance, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
-            if distance < end {
-                self.frontier.push(distance, id);
-            } else {
-                self.frontier.push_later(distance, id);
-            }
-            if self.stamps[id as usize] != self.stamp - 1 && distance < self.seen.bound() {
-                let is_wanted = self.graph.has_wanted(id, self.filter);
-                self.local.see(is_wanted);
-                if is_wanted {
-                    self.seen.insert(distance, id);
-                    end = self.end();
-                }
-                self.stamps[id as usize] = self.stamp - 1;
-            }
-        }
+        let (distance, count) = self.reading.read(block, bound, self.is_patient, next);
+        self.take_up(count);
         distance
+    }
+
+    /// Takes up a vertex where the walk begins.
+    fn meet(&mut self, distance: f32, id: u32) {
+        self.reading.keys[0] = key(distance, id);
+        let (is_new, _) = self.reading.met.see(id, false);
+        self.take_up(usize::from(is_new));
+    }
+
+    /// Takes up the first of `reading.keys`.
+    #[inline(always)]
+    fn take_up(&mut self, count: usize) {
+        // Which are wanted is unforeseeable, too.
+        let (mut wanted, mut wanted_count, mut new_count) = ([0; NEIGHBOURS], 0, 0);
+        for key in &mut self.reading.keys[..count] {
+            let is_new = *key & MARK == 0;
+            *key &= !MARK;
+            let is_wanted = self.reading.graph.has_wanted(id_in(*key), self.filter);
+            wanted[wanted_count % NEIGHBOURS] = *key;
+            wanted_count += usize::from(is_new & is_wanted);
+            new_count += usize::from(is_new);
+        }
+        self.local.see(new_count, wanted_count);
+        self.seen.insert_all(&mut wanted[..wanted_count]);
+        self.frontier.push_all(&self.reading.keys, count, key(self.end(), 0));
+    }
+
+    /// Chooses what is visited next, unless enough wanted rows are nearer than all that is left.
+    #[inline(always)]
+    fn choose(&mut self) -> Option<u32> {
+        let end = key(self.end(), 0);
+        loop {
+            let id = id_in(self.frontier.take(end)?);
+            // One that returned is there twice.
+            if !self.is_patient || !self.reading.met.is_chosen(id) {
+                self.reading.met.choose(id);
+                return Some(id);
+            }
+        }
     }
 
     /// At the end of a walk: whether it is to go on, to where the wanted rows are.
@@ -123,31 +125,6 @@ impl Gather<'_, '_> {
             self.floor = self.found.distance_of(self.certain - 1);
         }
     }
-
-    /// Takes vertices ahead until there are `count`, nearest first, and asks for their blocks; that of the last, which is returned,
-    /// is still to be asked for.
-    #[inline]
-    fn fill(&mut self, ahead: &mut Ahead, count: usize) -> Option<u32> {
-        let mut last = None;
-        while ahead.len() < count {
-            let end = self.end();
-            self.frontier.take_up(end);
-            let Some((estimate, id)) = self.frontier.pop() else { break };
-            if estimate > end {
-                // All others are farther still, but the end may move.
-                self.frontier.push(estimate, id);
-                break;
-            }
-            let Some(of_id) = self.stamps.get_mut(id as usize) else { continue };
-            if std::mem::replace(of_id, self.stamp) != self.stamp {
-                if let Some(before) = last.replace(id) {
-                    self.graph.prefetch(self.kernels, before);
-                }
-                ahead.push(id);
-            }
-        }
-        last
-    }
 }
 
 impl Graph<'_> {
@@ -172,12 +149,14 @@ impl Graph<'_> {
         // How many are wanted around the query is not known yet: the rank begins high.
         let rank = limit.rank.max(rank(k, limit.ef, 1.0));
         let limit = Limit { rank, ..limit };
-        seen.begin(rank.max(k + SPARE), 0);
+        let looked_at = looked_at(k, limit.ef);
+        seen.begin(rank.max(looked_at), 0);
         let is_whole = self.gather_visited(k, limit, filter, scratch, &mut seen, nearest);
         if is_whole {
-            let Scratch { rows, stamps, stamp, .. } = scratch;
+            let Scratch { rows, stamps, known, .. } = scratch;
+            let met = Met::new(stamps, *known, self.shape.row_count);
             rows.clear();
-            rows.extend(seen.rest().take(k + SPARE).filter(|id| stamps[*id as usize] != *stamp));
+            rows.extend(seen.rest().take(looked_at).filter(|id| !met.is_chosen(*id)));
             self.look_at(scratch, &mut |found| self.add_rows(found, k, Some(filter), nearest));
         }
         scratch.seen = seen;
@@ -193,40 +172,20 @@ impl Graph<'_> {
         seen: &mut Pool,
         nearest: &mut Vec<Candidate>,
     ) -> bool {
-        let kernels = CodeKernels::get();
-        let Scratch { found, stamps, stamp, query, frontier, visited_count, scale_max, .. } = scratch;
+        let Scratch { found, stamps, known, query, frontier, visited_count, scale_max, .. } = scratch;
         frontier.clear();
-        // More rows than these are other graphs'.
-        let stamps = &mut stamps[..self.shape.row_count];
-        let mut walk = Gather {
-            graph: self,
-            kernels,
-            query,
-            filter,
-            rank: limit.rank.max(1),
-            local: Local::default(),
-            certain: 0,
-            found,
-            floor: f32::NEG_INFINITY,
-            stamps,
-            stamp: *stamp,
-            seen,
-            frontier,
-            estimates: [0.0; 32],
-        };
-        walk.frontier.push(f32::INFINITY, self.shape.entry);
-        // The wanted rows may lie in parts that the query is far from.
-        for (part, middle) in
-            self.route(0).map(|root| (root, self.shape.entry)).into_iter().chain(self.near_parts(kernels, query))
-        {
+        let reading = Reading::new(self, Met::new(stamps, *known, self.shape.row_count), query);
+        let (local, rank, floor) = (Local::default(), limit.rank.max(1), f32::NEG_INFINITY);
+        let mut walk =
+            Gather { reading, filter, frontier, rank, local, is_patient: false, certain: 0, found, floor, seen };
+        let kernels = walk.reading.kernels;
+        for (part, middle) in self.near_parts(kernels, query) {
             let distance = walk.follow(&part, NextBlock::default());
-            walk.frontier.push(distance, middle);
+            walk.meet(distance, middle);
         }
-        let mut ahead = Ahead::default();
+        let mut next = None;
         loop {
-            let is_alone = *visited_count < VISITS_ALONE;
-            let last = walk.fill(&mut ahead, if is_alone { 1 } else { AHEAD_MAX + 1 });
-            let Some(id) = ahead.pop() else {
+            let Some(id) = next.take().or_else(|| walk.choose()) else {
                 if walk.goes_on(k, limit.share, *visited_count, nearest) {
                     continue;
                 }
@@ -237,11 +196,12 @@ impl Graph<'_> {
             if *visited_count > limit.visits_max {
                 return false;
             }
+            walk.is_patient = *visited_count as f32 * limit.share > limit.rank as f32;
             *scale_max = scale_max.max(block.scale);
-            // Most often the next one is known already.
-            let next = if is_alone { walk.frontier.nearest() } else { last };
-            let next = next.map_or_else(NextBlock::default, |id| self.next_block(kernels, id));
-            let distance = walk.follow(&block, next);
+            // It is visited next even if this block leads to a nearer one: while this is read, its block arrives.
+            next = walk.choose();
+            let ahead = next.map_or_else(NextBlock::default, |id| self.next_block(kernels, id));
+            let distance = walk.follow(&block, ahead);
             let count = nearest.len();
             self.add_rows(Candidate { distance, id }, k, Some(filter), nearest);
             walk.learn(k, &limit, &nearest[count..]);

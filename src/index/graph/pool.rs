@@ -2,6 +2,8 @@
 
 /// The lowest bit of a key says that the candidate was taken.
 const TAKEN: u64 = 1;
+/// That bit is free in keys that are in no pool.
+pub(super) const MARK: u64 = 1;
 /// Room behind the candidates, so that a search of them works on whole registers.
 const STEP: usize = 16;
 /// More than this are sorted and merged at once; fewer are put in one by one.

@@ -8,7 +8,7 @@
 
 use super::frontier::Frontier;
 use super::layout::{Block, Graph, SCALARS_BYTES, Shape};
-use super::pool::{Pool, key};
+use super::pool::{MARK, Pool, key};
 use super::space::Space;
 use crate::index::exact::{ExactQuery, ExactScratch, Target, check_fit};
 use crate::index::{Hit, IndexError, Queries, QueryValues, TopK, VectorColumn, flat};
@@ -28,7 +28,7 @@ const AHEAD: usize = 8;
 /// Standard deviations of the error of an 8-bit distance by which a row may be misplaced before its exact distance is computed.
 const RERANK_DEVIATIONS: f32 = 3.0;
 /// Queries are told apart by a byte per row, two values each.
-const STAMP_MAX: u8 = u8::MAX - 1;
+const STAMPS: u8 = 2;
 
 /// What a search is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,8 @@ pub struct SearchParameters<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(super) stamps: Vec<u8>,
-    pub(super) stamp: u8,
+    /// The first of the stamps of the search.
+    pub(super) known: u8,
     pub(super) pool: Pool,
     /// Wanted rows.
     pub(super) seen: Pool,
@@ -181,16 +182,86 @@ pub(super) struct NextBlock<'a> {
     pub beside_codes: &'a [u8],
 }
 
+/// What a walk of one query has met. A stamp is greater the more is known of a vertex.
+#[derive(Debug)]
+pub(super) struct Met<'s> {
+    stamps: &'s mut [u8],
+    /// The vertex was seen.
+    seen: u8,
+}
+
+impl<'s> Met<'s> {
+    /// More rows than `row_count` are other graphs'.
+    pub fn new(stamps: &'s mut [u8], seen: u8, row_count: usize) -> Met<'s> {
+        Met { stamps: &mut stamps[..row_count], seen }
+    }
+
+    /// Takes note of a vertex. Whether it was never seen, or not chosen if it `may_return`; and whether it was seen before. Not the
+    /// first of one that does not exist.
+    #[inline(always)]
+    pub fn see(&mut self, id: u32, may_return: bool) -> (bool, bool) {
+        let Some(of_id) = self.stamps.get_mut(id as usize) else { return (false, false) };
+        let was = *of_id;
+        *of_id = was.max(self.seen);
+        (was < self.seen + u8::from(may_return), was >= self.seen)
+    }
+
+    /// Takes note that the vertex was chosen: its block is asked for, or read.
+    #[inline(always)]
+    pub fn choose(&mut self, id: u32) {
+        self.stamps[id as usize] = self.seen + 1;
+    }
+
+    #[inline(always)]
+    pub fn is_chosen(&self, id: u32) -> bool {
+        self.stamps[id as usize] > self.seen
+    }
+}
+
+/// What a walk has read last, and what it needs to read on.
+pub(super) struct Reading<'s, 'g> {
+    pub graph: &'s Graph<'g>,
+    pub kernels: CodeKernels,
+    pub met: Met<'s>,
+    query: &'s PlacedQuery,
+    /// Those of neighbours that were new.
+    pub keys: [u64; NEIGHBOURS],
+    estimates: [f32; NEIGHBOURS],
+}
+
+impl<'s, 'g> Reading<'s, 'g> {
+    pub fn new(graph: &'s Graph<'g>, met: Met<'s>, query: &'s PlacedQuery) -> Reading<'s, 'g> {
+        let (keys, estimates) = ([0; NEIGHBOURS], [0.0; NEIGHBOURS]);
+        Reading { graph, kernels: CodeKernels::get(), met, query, keys, estimates }
+    }
+
+    /// Gives the distance of a block's vector, and how many of its neighbours are nearer than `bound` and were never seen, or not
+    /// chosen if they `may_return`: so many of `keys` are theirs, marked when they return. Meanwhile `next` is asked for.
+    #[inline(always)]
+    pub fn read(&mut self, block: &Block<'_>, bound: f32, may_return: bool, next: NextBlock<'_>) -> (f32, usize) {
+        // By when the estimates are there, these have arrived.
+        self.kernels.prefetch_at(self.met.stamps, block.ids);
+        let distance = self.query.distance(self.kernels, block, next.beside_vector);
+        let out = &mut self.estimates;
+        let mut below = self.query.estimate(self.kernels, block, distance, bound, next.beside_codes, out);
+        // Which are known is unforeseeable: they are sorted out without a branch.
+        let mut count = 0;
+        while below != 0 {
+            let index = below.trailing_zeros() as usize % NEIGHBOURS;
+            below &= below - 1;
+            let (estimate, id) = (self.estimates[index], u32::from_le_bytes(block.ids[index]));
+            let (is_listed, returns) = self.met.see(id, may_return);
+            self.keys[count % NEIGHBOURS] = key(estimate, id) | (u64::from(returns) * MARK);
+            count += usize::from(is_listed);
+        }
+        (distance, count)
+    }
+}
+
 /// What a walk changes at every step.
 struct Walk<'s, 'g> {
-    graph: &'s Graph<'g>,
-    kernels: CodeKernels,
-    /// `stamp - 1`: the vertex is in the pool, or fell out; `stamp`: its block was asked for, too.
-    stamps: &'s mut [u8],
-    stamp: u8,
+    reading: Reading<'s, 'g>,
     pool: &'s mut Pool,
-    query: &'s PlacedQuery,
-    estimates: [f32; 32],
 }
 
 impl<'g> Walk<'_, 'g> {
@@ -198,35 +269,19 @@ impl<'g> Walk<'_, 'g> {
     #[inline(always)]
     fn follow(&mut self, block: &Block<'_>) -> f32 {
         let next = self.next_block();
-        let distance = self.query.distance(self.kernels, block, next.beside_vector);
-        let bound = self.pool.bound();
-        let out = &mut self.estimates;
-        let mut below = self.query.estimate(self.kernels, block, distance, bound, next.beside_codes, out);
-        // Which are known is unforeseeable: they are sorted out without a branch.
-        let mut keys = [0; NEIGHBOURS];
-        let mut count = 0;
-        while below != 0 {
-            let index = below.trailing_zeros() as usize % NEIGHBOURS;
-            below &= below - 1;
-            let id = u32::from_le_bytes(block.ids[index]);
-            keys[count % NEIGHBOURS] = key(self.estimates[index], id);
-            if let Some(of_id) = self.stamps.get_mut(id as usize) {
-                count += usize::from(*of_id < self.stamp - 1);
-                *of_id = (*of_id).max(self.stamp - 1);
-            }
-        }
-        self.pool.insert_all(&mut keys[..count]);
+        let (distance, count) = self.reading.read(block, self.pool.bound(), false, next);
+        self.pool.insert_all(&mut self.reading.keys[..count]);
         distance
     }
 
     /// The nearest to be visited whose block was not asked for.
     #[inline(always)]
     fn next_block(&mut self) -> NextBlock<'g> {
-        let stamp = self.stamp;
-        let next = self.pool.ahead().take(AHEAD).find(|id| self.stamps[*id as usize] != stamp);
+        let Reading { graph, kernels, met, .. } = &mut self.reading;
+        let next = self.pool.ahead().take(AHEAD).find(|id| !met.is_chosen(*id));
         next.map_or_else(NextBlock::default, |id| {
-            self.stamps[id as usize] = stamp;
-            self.graph.next_block(self.kernels, id)
+            met.choose(id);
+            graph.next_block(*kernels, id)
         })
     }
 
@@ -234,7 +289,7 @@ impl<'g> Walk<'_, 'g> {
     /// block of that one arrives.
     #[inline(always)]
     fn take(&mut self) -> Option<u32> {
-        let asked = self.pool.ahead().take(AHEAD).position(|id| self.stamps[id as usize] == self.stamp);
+        let asked = self.pool.ahead().take(AHEAD).position(|id| self.reading.met.is_chosen(id));
         self.pool.take(asked.unwrap_or(0))
     }
 }
@@ -258,6 +313,7 @@ impl Graph<'_> {
         let mut nearest = std::mem::take(&mut scratch.nearest);
         nearest.clear();
         let matching = filter.map_or(self.shape.row_count, Bitmap::count_ones);
+        let filter = filter.filter(|_| matching < self.shape.row_count);
         let by_column = source.filter(|source| self.is_column_cheaper(source));
         let plan = self.plan(k, ef.max(k), matching);
         if !self.collect_wanted(k, plan, by_column.is_none(), filter, scratch, &mut nearest) {
@@ -339,17 +395,14 @@ impl Graph<'_> {
 
     /// Visits vertices around the placed query.
     pub(super) fn walk(&self, reach: Reach, scratch: &mut Scratch, visit: &mut impl FnMut(Candidate)) {
-        let kernels = CodeKernels::get();
         scratch.begin(self.shape.row_count);
         scratch.pool.begin(reach.ef, reach.spare);
-        let Scratch { stamps, stamp, pool, query, visited_count, scale_max, .. } = scratch;
-        // More rows than these are other graphs'.
-        let stamps = &mut stamps[..self.shape.row_count];
-        let mut walk = Walk { graph: self, kernels, stamps, stamp: *stamp, pool, query, estimates: [0.0; NEIGHBOURS] };
-        for (part, middle) in self.near_parts(kernels, query) {
+        let Scratch { stamps, known, pool, query, visited_count, scale_max, .. } = scratch;
+        let reading = Reading::new(self, Met::new(stamps, *known, self.shape.row_count), query);
+        let mut walk = Walk { reading, pool };
+        for (part, middle) in self.near_parts(CodeKernels::get(), query) {
             let distance = walk.follow(&part);
-            if let Some(of_id) = walk.stamps.get_mut(middle as usize).filter(|of_id| **of_id < *stamp - 1) {
-                *of_id = *stamp - 1;
+            if walk.reading.met.see(middle, false).0 {
                 walk.pool.insert(distance, middle);
             }
         }
@@ -359,12 +412,6 @@ impl Graph<'_> {
             *scale_max = scale_max.max(block.scale);
             visit(Candidate { distance: walk.follow(&block), id });
         }
-    }
-
-    /// Asks for the block of a vertex.
-    #[inline]
-    pub(super) fn prefetch(&self, kernels: CodeKernels, id: u32) {
-        kernels.prefetch(self.bytes_of(id).unwrap_or(&[]));
     }
 }
 
@@ -430,14 +477,17 @@ impl Scratch {
     }
 
     pub(super) fn begin(&mut self, row_count: usize) {
-        if self.stamp == STAMP_MAX {
-            self.stamps.fill(0);
-            self.stamp = 0;
+        match self.known.checked_add(2 * STAMPS - 1) {
+            // Both values of the next search are left.
+            Some(_) => self.known += STAMPS,
+            None => {
+                self.stamps.fill(0);
+                self.known = 1;
+            }
         }
         if self.stamps.len() < row_count {
             self.stamps.resize(row_count, 0);
         }
-        self.stamp += 2;
         self.scale_max = 0.0;
         self.visited_count = 0;
     }

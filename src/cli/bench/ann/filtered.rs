@@ -9,7 +9,7 @@ use super::{Options, outcome, truth};
 use crate::types::{Bitmap, Error, Result};
 
 /// The truth of each filter is computed anew: queries of a filter at most.
-const QUERIES_MAX: usize = 3_000;
+const QUERIES_MAX: usize = 8_000;
 /// Recall that is compared at.
 const COMPARED_RECALL: f64 = 0.95;
 /// Sizes of a pool: a filter needs no finer steps.
