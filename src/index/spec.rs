@@ -332,7 +332,7 @@ pub struct SearchSettings {
     pub is_exhaustive: bool,
 }
 
-/// Pool of a graph search by level: each step searches about a third more.
+/// Pool of a graph search for ten hits by level: each step searches about a third more.
 const EF_OF_LEVEL: [usize; 10] = [24, 32, 48, 64, 96, 128, 192, 288, 448, 768];
 /// The level of a request that names none.
 const LEVEL_DEFAULT: u8 = 5;
@@ -369,10 +369,12 @@ impl SearchSettings {
         SearchSettings { ef: all, nprobe: all, is_exhaustive: true, ..SearchSettings::default() }
     }
 
-    /// The pool of a graph search for `k` hits: `ef` as asked for; else by level, with half as much again as is wanted.
+    /// The pool of a graph search for `k` hits: `ef` as asked for; else by level, larger by the root of what more than ten hits
+    /// are wanted, which finds about as many of a hundred as of ten, and at least half as large again as is wanted.
     pub fn graph_ef(&self, k: usize) -> usize {
         let level = usize::from(self.level.unwrap_or(LEVEL_DEFAULT).clamp(1, 10));
-        self.ef.unwrap_or_else(|| EF_OF_LEVEL[level - 1].max(k + k / 2)).max(k)
+        let by_level = EF_OF_LEVEL[level - 1] as f32 * (k as f32 / 10.0).sqrt().max(1.0);
+        self.ef.unwrap_or_else(|| (by_level as usize).max(k + k / 2)).max(k)
     }
 }
 
@@ -576,7 +578,9 @@ mod tests {
             let pools: Vec<usize> = (1..=10).map(|level| ef(level, k)).collect();
             assert!(pools.is_sorted() && pools[0] >= k, "{pools:?}");
         }
-        assert!(ef(1, 10) < ef(5, 10) && ef(5, 10) < ef(10, 10), "a level is not without effect");
+        for k in [10, 100] {
+            assert!(ef(1, k) < ef(5, k) && ef(5, k) < ef(10, k), "a level is not without effect");
+        }
         assert_eq!(SearchSettings::default().graph_ef(10), ef(LEVEL_DEFAULT, 10));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::gather::Limit;
 use super::layout::{Graph, SCALARS_BYTES};
-use super::search::{Candidate, SPARE, Scratch, keep_nearest};
+use super::search::{Candidate, FEW_HITS, SPARE, SPARE_OF_HITS, Scratch, keep_nearest};
 use crate::kernel::{CodeKernels, VectorRows};
 use crate::types::Bitmap;
 
@@ -56,7 +56,7 @@ pub(super) fn rank(k: usize, ef: usize, share: f32) -> usize {
 
 /// How many of the wanted rows that were seen are looked at, those that were visited among them.
 pub(super) fn looked_at(k: usize, ef: usize) -> usize {
-    k + SPARE + ef.saturating_sub(k) / SPARE_PER_EF
+    k + SPARE + k.saturating_sub(FEW_HITS) * SPARE_OF_HITS + ef.saturating_sub(k) / SPARE_PER_EF
 }
 
 /// How many of the nearest a walk without a filter visits. The vectors of some behind them are looked at, too: where few are

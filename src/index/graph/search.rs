@@ -19,8 +19,8 @@ use crate::types::{Bitmap, Metric};
 /// search most of what can still be found (`shoal-bench ann` on 784 dimensions: a tenth more queries per second at equal recall).
 pub(super) const SPARE: usize = 20;
 /// For each hit beyond so many, a number more are looked at: of many hits, more are not visited.
-const FEW_HITS: usize = 10;
-const SPARE_OF_HITS: usize = 2;
+pub(super) const FEW_HITS: usize = 10;
+pub(super) const SPARE_OF_HITS: usize = 2;
 /// Vectors that are asked for before the first of them is read.
 const LOOK_AHEAD: usize = 3;
 /// How many of the nearest that were not visited are looked through for what to visit next.
@@ -384,7 +384,7 @@ impl Graph<'_> {
     /// Collects what may be among the `k` nearest of all rows, with 8-bit distances. All of the `reach` nearest are visited; of some
     /// behind them the vectors are looked at.
     pub(super) fn gather_all(&self, k: usize, reach: usize, scratch: &mut Scratch, nearest: &mut Vec<Candidate>) {
-        let kept = (reach + SPARE / 2).max(k + SPARE + k.saturating_sub(FEW_HITS) * SPARE_OF_HITS);
+        let kept = (reach + SPARE / 2).max(k + SPARE) + k.saturating_sub(FEW_HITS) * SPARE_OF_HITS;
         let reach = Reach { ef: reach, spare: kept - reach };
         self.walk(reach, scratch, &mut |found| self.add_rows(found, k, None, nearest));
         let Scratch { pool, rows, .. } = scratch;

@@ -309,7 +309,7 @@ fn recall_holds_however_the_wanted_rows_lie_to_the_query() {
     let values = vectors(ROWS, DIM, 1);
     let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
     let graph = Graph::open(&image).unwrap();
-    for (k, ef) in [(10, 30), (10, 80), (50, 80)] {
+    for (k, ef) in [(10, 30), (10, 80), (50, 80), (100, 150)] {
         let (all, walks) = recall_of_walks(&graph, &values, [k, ef], &|_, _| true);
         assert_eq!(walks, 20);
         for step in [2, 10] {
