@@ -18,6 +18,8 @@ use crate::types::{Bitmap, Metric};
 /// Candidates whose vectors are looked at although they are not visited: a fifth of a visit's cost, and near the end of a
 /// search most of what can still be found (`shoal-bench ann` on 784 dimensions: a tenth more queries per second at equal recall).
 pub(super) const SPARE: usize = 20;
+/// One in so many of the visited is looked at besides, where that is more: where rows lie about equally far, estimates tell less.
+const SPARE_PER_VISIT: usize = 4;
 /// For each hit beyond so many, a number more are looked at: of many hits, more are not visited.
 pub(super) const FEW_HITS: usize = 10;
 pub(super) const SPARE_OF_HITS: usize = 2;
@@ -384,7 +386,8 @@ impl Graph<'_> {
     /// Collects what may be among the `k` nearest of all rows, with 8-bit distances. All of the `reach` nearest are visited; of some
     /// behind them the vectors are looked at.
     pub(super) fn gather_all(&self, k: usize, reach: usize, scratch: &mut Scratch, nearest: &mut Vec<Candidate>) {
-        let kept = (reach + SPARE / 2).max(k + SPARE) + k.saturating_sub(FEW_HITS) * SPARE_OF_HITS;
+        let spare = (SPARE / 2).max(reach / SPARE_PER_VISIT);
+        let kept = (reach + spare).max(k + SPARE) + k.saturating_sub(FEW_HITS) * SPARE_OF_HITS;
         let reach = Reach { ef: reach, spare: kept - reach };
         self.walk(reach, scratch, &mut |found| self.add_rows(found, k, None, nearest));
         let Scratch { pool, rows, .. } = scratch;
