@@ -20,6 +20,8 @@ const DIM: usize = 4;
 /// Over all reader processes.
 const QUERIES: usize = 100_000;
 const READERS: usize = 4;
+/// More batches than this go by under the eyes of each reader process.
+const BATCHES_SEEN: usize = 20;
 
 fn child(test: &str, server: &Server, argument: &str) -> Child {
     Command::new(std::env::current_exe().expect("this binary"))
@@ -62,17 +64,22 @@ fn read_pairs(reader: &Reader) -> Vec<(i64, i64)> {
 fn child_that_checks_batches() {
     let Some((data_dir, count)) = child_arguments() else { return };
     let reader = Reader::attach(data_dir).expect("attached");
+    let least: usize = count.parse().expect("a count");
     let mut batches_seen = std::collections::HashSet::new();
-    for query in 0..count.parse::<usize>().expect("a count") {
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut query = 0;
+    // However fast this machine reads and writes: many queries, and many batches among them.
+    while query < least || batches_seen.len() <= BATCHES_SEEN {
+        assert!(Instant::now() < end, "{query} queries saw {} batches only in 60 s", batches_seen.len());
         let pairs = read_pairs(&reader);
         let keys: Vec<i64> = pairs.iter().map(|(key, _)| *key).collect();
         // Between batches a delete takes all rows away at once: all or nothing.
         assert!(keys.is_empty() || keys == (0..KEYS).collect::<Vec<_>>(), "query {query}: keys {keys:?}");
         assert!(pairs.windows(2).all(|two| two[0].1 == two[1].1), "query {query}: several batches: {pairs:?}");
         batches_seen.extend(pairs.first().map(|(_, batch)| *batch));
+        query += 1;
     }
-    println!("batches seen: {}", batches_seen.len());
-    assert!(batches_seen.len() > 3, "the readers saw only {} batches: the writer did nothing", batches_seen.len());
+    println!("{query} queries, {} batches seen", batches_seen.len());
 }
 
 #[test]
@@ -98,7 +105,6 @@ fn every_query_sees_whole_batches_and_whole_deletes() {
         let output = reader.wait_with_output().expect("a child");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
-    assert!(batch > 20, "only {batch} batches were written beside the readers");
 }
 
 #[test]
