@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, bytes_avx2, bytes_vnni, bytes_vnni::Vnni};
+use super::{integers, scalar::ScalarBytes, tile::Task};
 
 /// Rows that are multiplied with one vector at a time.
 pub(super) const ROWS_AT_ONCE: usize = 4;
@@ -128,6 +129,23 @@ impl ByteKernels {
         for (row, out) in rest.iter().zip(of_rest) {
             // SAFETY: as above.
             *out = unsafe { self.products(left, [rows.pointer(*row)])[0] };
+        }
+    }
+
+    /// Does a task of int8 rows, but for what is left to `others`.
+    ///
+    /// # Safety
+    /// The task is one that [`integers::are_for`], and its lengths are as its type says.
+    pub(super) unsafe fn run(self, task: Task<'_>, others: impl Fn(Task<'_>)) {
+        // SAFETY: the tokens prove the CPU's features; the rest is the caller's duty.
+        unsafe {
+            match self.level {
+                Level::Scalar => integers::run::<ScalarBytes>(task, others),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2(_) => bytes_avx2::run(task, others),
+                #[cfg(target_arch = "x86_64")]
+                Level::Vnni(_) => bytes_vnni::run(task, others),
+            }
         }
     }
 

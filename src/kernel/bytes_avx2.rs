@@ -3,6 +3,95 @@
 use std::arch::x86_64::*;
 
 use super::differences::{Coded, Difference, Placement};
+use super::integers::{self, ByteLanes};
+use super::lanes::{LANES, padded};
+use super::tile::Task;
+
+/// # Safety
+/// As [`integers::run`].
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn run(task: Task<'_>, others: impl Fn(Task<'_>)) {
+    // SAFETY: the caller's duty.
+    unsafe { integers::run::<Avx2Bytes>(task, others) }
+}
+
+/// Eight sums.
+#[derive(Clone, Copy)]
+struct Avx2Bytes(__m256i);
+
+// SAFETY: loads touch only what the caller vouches for.
+unsafe impl ByteLanes for Avx2Bytes {
+    const STEP: usize = 16;
+    /// Widened to 16 bits.
+    type Bytes = __m256i;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { Avx2Bytes(_mm256_setzero_si256()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i8) -> __m256i {
+        // SAFETY: the caller vouches for the CPU and for 16 bytes.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(from: *const i8, count: usize) -> __m256i {
+        // SAFETY: the caller vouches for the CPU and for `count` bytes.
+        unsafe { Self::load(padded::<16>(from.cast(), count).as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn raise(bytes: __m256i) -> __m256i {
+        bytes
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, raised: __m256i, bytes: __m256i) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { Avx2Bytes(_mm256_add_epi32(self.0, _mm256_madd_epi16(raised, bytes))) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_raise(self, _bytes: __m256i) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn sums_less<const R: usize>(sums: [Self; R], less: [Self; R]) -> [i32; R] {
+        let mut out = [0; R];
+        for row in 0..R {
+            // SAFETY: the caller vouches for the CPU.
+            out[row] = unsafe { reduce(_mm256_sub_epi32(sums[row].0, less[row].0)) };
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(values: &[f32; LANES], to: *mut i8) -> bool {
+        // SAFETY: the caller vouches for the CPU and for sixteen bytes.
+        unsafe {
+            let low = _mm256_loadu_ps(values.as_ptr());
+            let high = _mm256_loadu_ps(values.as_ptr().add(8));
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+            let words = _mm256_permute4x64_epi64::<0b1101_1000>(words);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.cast(), bytes);
+            let differs =
+                |values, bytes| _mm256_cmp_ps::<_CMP_NEQ_UQ>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), values);
+            let differ = _mm256_or_ps(differs(low, bytes), differs(high, _mm_srli_si128::<8>(bytes)));
+            _mm256_movemask_ps(differ) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is harmless, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+}
 
 /// # Safety
 /// The CPU has AVX2; every row is valid for as many bytes as `left`.
@@ -31,6 +120,7 @@ pub(super) unsafe fn products<const R: usize>(left: &[i8], rows: [*const u8; R])
     out
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
 fn reduce(sum: __m256i) -> i32 {
     let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));

@@ -5,6 +5,9 @@ use std::arch::x86_64::*;
 use super::avx512::Avx512;
 use super::codes_avx512::sums_of_lanes;
 use super::differences::{Coded, Difference, Placement};
+use super::integers::{self, ByteLanes};
+use super::lanes::LANES;
+use super::tile::Task;
 
 /// Proof that this CPU has AVX-512 with VNNI.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +17,95 @@ impl Vnni {
     /// The proof, if it can be had.
     pub(super) fn detect() -> Option<Vnni> {
         (Avx512::detect().is_some() && is_x86_feature_detected!("avx512vnni")).then_some(Vnni(()))
+    }
+}
+
+/// # Safety
+/// As [`integers::run`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn run(task: Task<'_>, others: impl Fn(Task<'_>)) {
+    // SAFETY: the caller's duty.
+    unsafe { integers::run::<VnniBytes>(task, others) }
+}
+
+/// Sixteen sums.
+#[derive(Clone, Copy)]
+struct VnniBytes(__m512i);
+
+/// The first `count` (below 64) bytes.
+#[inline(always)]
+fn head_mask(count: usize) -> __mmask64 {
+    (1 << count) - 1
+}
+
+// SAFETY: loads touch only what the caller vouches for: masked-off bytes are not read.
+unsafe impl ByteLanes for VnniBytes {
+    const STEP: usize = 64;
+    type Bytes = __m512i;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { VnniBytes(_mm512_setzero_si512()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i8) -> __m512i {
+        // SAFETY: the caller vouches for the CPU and for 64 bytes.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(from: *const i8, count: usize) -> __m512i {
+        // SAFETY: the caller vouches for the CPU and for `count` bytes.
+        unsafe { _mm512_maskz_loadu_epi8(head_mask(count), from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn raise(bytes: __m512i) -> __m512i {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, raised: __m512i, bytes: __m512i) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { VnniBytes(_mm512_dpbusd_epi32(self.0, raised, bytes)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_raise(self, bytes: __m512i) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { VnniBytes(_mm512_dpbusd_epi32(self.0, _mm512_set1_epi8(-128), bytes)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_less<const R: usize>(sums: [Self; R], less: [Self; R]) -> [i32; R] {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            let mut lanes = [_mm512_setzero_si512(); R];
+            for row in 0..R {
+                lanes[row] = _mm512_sub_epi32(sums[row].0, less[row].0);
+            }
+            sums_of_lanes(lanes)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(values: &[f32; LANES], to: *mut i8) -> bool {
+        // SAFETY: the caller vouches for the CPU and for sixteen bytes.
+        unsafe {
+            let values = _mm512_loadu_ps(values.as_ptr());
+            let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(values));
+            _mm_storeu_si128(to.cast(), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+            _mm512_cmpneq_ps_mask(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), values) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is harmless, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 }
 

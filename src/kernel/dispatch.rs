@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
-use super::{rows::RowBlock, scalar, tile::Task};
+use super::{bytes::ByteKernels, integers, rows::RowBlock, scalar, tile::Task};
 
 /// Queries that are computed together: callers that pass multiples of it waste nothing.
 pub const QUERY_TILE: usize = 6;
@@ -13,6 +13,7 @@ pub const QUERY_TILE: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     level: Level,
+    bytes: ByteKernels,
 }
 
 /// A level of SIMD, with the proof that the CPU has it.
@@ -31,7 +32,8 @@ impl Kernels {
     /// The best this CPU has.
     pub fn get() -> Kernels {
         static BEST: OnceLock<Kernels> = OnceLock::new();
-        *BEST.get_or_init(|| Kernels { level: *Level::available().last().unwrap_or(&Level::Scalar) })
+        let best = || *Level::available().last().unwrap_or(&Level::Scalar);
+        *BEST.get_or_init(|| Kernels { level: best(), bytes: ByteKernels::get() })
     }
 
     /// The level's name, for logs and benches.
@@ -92,6 +94,15 @@ impl Kernels {
     }
 
     fn run(self, task: Task<'_>) {
+        if integers::are_for(&task) {
+            // SAFETY: it was just asked, and lengths were checked above.
+            return unsafe { self.bytes.run(task, |task| self.run_widened(task)) };
+        }
+        self.run_widened(task);
+    }
+
+    /// Elements become `f32` as they are loaded.
+    fn run_widened(self, task: Task<'_>) {
         match self.level {
             Level::Scalar => scalar::run(task),
             #[cfg(target_arch = "x86_64")]
@@ -104,7 +115,9 @@ impl Kernels {
     /// Every level this CPU has, to compare them.
     #[cfg(test)]
     pub(crate) fn every() -> Vec<Kernels> {
-        Level::available().into_iter().map(|level| Kernels { level }).collect()
+        let bytes = ByteKernels::every();
+        let of_level = |(index, level)| Kernels { level, bytes: bytes[bytes.len().min(index + 1) - 1] };
+        Level::available().into_iter().enumerate().map(of_level).collect()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The element types of stored vectors, widened to `f32` as they are loaded. Widening is exact, so a row has the same
-//! distances as its `f32` copy.
+//! distances as its `f32` copy (but where `integers.rs` rounds less).
 
 use super::lanes::Lanes;
 

@@ -109,7 +109,7 @@ pub(super) unsafe trait Lanes: Copy {
 /// # Safety
 /// `from` is valid for `count <= N` bytes.
 #[inline(always)]
-unsafe fn padded<const N: usize>(from: *const u8, count: usize) -> [u8; N] {
+pub(super) unsafe fn padded<const N: usize>(from: *const u8, count: usize) -> [u8; N] {
     let mut bytes = [0; N];
     // SAFETY: the caller's duty.
     unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count) };

@@ -3,7 +3,7 @@
 //! Invariant: one pair of vectors has one distance, to the bit: the order of additions depends on the dimension alone, never
 //! on the SIMD level, on how many queries or rows are computed together, or on whether rows are contiguous or listed.
 //!
-//! Rows may be f32, f16, bf16 or int8 (`element.rs`); queries are f32. Codes of quantisers are `codes.rs`.
+//! Rows may be f32, f16, bf16 or int8 (`element.rs`); queries are f32. Those of whole numbers with int8 rows are `integers.rs`. Codes of quantisers are `codes.rs`.
 #![allow(unsafe_code, reason = "SIMD intrinsics")]
 
 #[cfg(target_arch = "x86_64")]
@@ -24,6 +24,7 @@ mod codes_avx512;
 mod differences;
 mod dispatch;
 mod element;
+mod integers;
 mod lanes;
 mod rotate;
 mod rows;

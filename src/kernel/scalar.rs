@@ -1,5 +1,6 @@
 //! The level without intrinsics: the twin that the others are tested against, and what other architectures run.
 
+use super::integers::ByteLanes;
 use super::lanes::{LANES, Lanes};
 use super::tile::{self, Task};
 
@@ -76,6 +77,64 @@ unsafe impl Lanes for ScalarLanes {
             }
             lanes.0[0]
         })
+    }
+
+    #[inline(always)]
+    fn prefetch(_address: *const u8) {}
+}
+
+/// One sum of products of bytes.
+#[derive(Clone, Copy)]
+pub(super) struct ScalarBytes(i32);
+
+// SAFETY: uses no instruction that a target may lack.
+unsafe impl ByteLanes for ScalarBytes {
+    const STEP: usize = 1;
+    type Bytes = i8;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        ScalarBytes(0)
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i8) -> i8 {
+        // SAFETY: the caller vouches for a byte.
+        unsafe { *from }
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(_from: *const i8, _count: usize) -> i8 {
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn raise(bytes: i8) -> i8 {
+        bytes
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, raised: i8, bytes: i8) -> Self {
+        ScalarBytes(self.0 + i32::from(raised) * i32::from(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn add_raise(self, _bytes: i8) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn sums_less<const R: usize>(sums: [Self; R], less: [Self; R]) -> [i32; R] {
+        std::array::from_fn(|row| sums[row].0 - less[row].0)
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(values: &[f32; LANES], to: *mut i8) -> bool {
+        // What is no number becomes 0, which it does not equal.
+        let bytes = values.map(|value| value as i8);
+        // SAFETY: the caller vouches for sixteen bytes.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), LANES) };
+        bytes.iter().zip(values).all(|(byte, value)| f32::from(*byte) == *value)
     }
 
     #[inline(always)]

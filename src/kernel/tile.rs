@@ -20,14 +20,15 @@ pub(super) enum Task<'a> {
     Widen { rows: &'a RowBlock<'a>, out: &'a mut [f32] },
 }
 
-impl Task<'_> {
-    fn element(&self) -> VectorElement {
+impl<'a> Task<'a> {
+    /// The rows it is about.
+    pub(super) fn rows(&self) -> &'a RowBlock<'a> {
         match self {
             Task::SquaredDistances { rows, .. }
             | Task::InnerProducts { rows, .. }
             | Task::InnerProductsAndNorms { rows, .. }
             | Task::Norms { rows, .. }
-            | Task::Widen { rows, .. } => rows.element(),
+            | Task::Widen { rows, .. } => rows,
         }
     }
 }
@@ -86,7 +87,7 @@ impl Measure for Square {
 pub(super) unsafe fn run<L: Lanes, const Q: usize, const R: usize>(task: Task<'_>) {
     // SAFETY: the caller's duty.
     unsafe {
-        match task.element() {
+        match task.rows().element() {
             VectorElement::F32 => run_on::<L, F32, Q, R>(task),
             VectorElement::F16 => run_on::<L, F16, Q, R>(task),
             VectorElement::BF16 => run_on::<L, BF16, Q, R>(task),
