@@ -6,6 +6,8 @@ const TAKEN: u64 = 1;
 pub(super) const MARK: u64 = 1;
 /// Room behind the candidates, so that a search of them works on whole registers.
 const STEP: usize = 16;
+/// A place among so many is found by counting what is before it.
+const COUNTED_MAX: usize = 32;
 /// More than this are sorted and merged at once; fewer are put in one by one.
 const ONE_BY_ONE_MAX: usize = 3;
 
@@ -101,8 +103,15 @@ impl Pool {
     #[inline]
     fn insert_key(&mut self, key: u64) {
         self.len = self.len.min(self.capacity - 1);
-        let used = &self.keys[..self.len.next_multiple_of(STEP)];
-        let place = used.iter().map(|other| u64::from(*other <= key)).sum::<u64>() as usize;
+        // Long lists are halved, short ones counted: no step depends on a guess.
+        let (mut first, mut count) = (0, self.len.next_multiple_of(STEP));
+        while count > COUNTED_MAX {
+            let half = count / 2;
+            first += if self.keys[first + half - 1] <= key { half } else { 0 };
+            count -= half;
+        }
+        let counted = &self.keys[first..first + count];
+        let place = first + counted.iter().map(|other| u64::from(*other <= key)).sum::<u64>() as usize;
         let place = place.min(self.len);
         self.keys.copy_within(place..self.len, place + 1);
         self.keys[place] = key;
