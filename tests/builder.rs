@@ -139,14 +139,15 @@ fn times(log: &str, text: &str) -> usize {
 
 #[test]
 fn a_builder_killed_at_work_is_started_again_and_finishes() {
-    let server = Server::start_failing("builder.built=delay(600)", &["--searchers", "1"]);
+    let server = Server::start_holding(&["builder.built"], &["--searchers", "1"]);
     let mut api = server.api();
     let builder = server.pids("builder")[0];
     fill(&mut api);
-    assert_eq!(describe(&mut api).state(), IndexState::InProgress);
-    wait_until("the builder writes a file", || is_building(&server));
+    server.wait_until_held("builder.built", 1);
+    assert!(is_building(&server) && describe(&mut api).state() == IndexState::InProgress);
     signal(builder, Signal::SIGKILL);
     check_search(&mut api);
+    server.let_go("builder.built");
     let described = wait_for(&mut api, IndexState::Finished);
     assert_eq!((described.indexed_rows, described.pending_index_rows), (ROWS as i64, 0));
     check_search(&mut api);
@@ -207,10 +208,10 @@ fn a_builder_that_gets_no_memory_gives_up_and_says_so_and_builds_when_there_is_s
 
 #[test]
 fn a_build_that_takes_the_server_down_is_not_tried_for_ever() {
-    let mut server = Server::start_failing("builder.started=delay(60000)", &["--searchers", "1"]);
+    let mut server = Server::start_holding(&["builder.started"], &["--searchers", "1"]);
     fill(&mut server.api());
-    for _ in 0..3 {
-        wait_until("the builder is at work", || server.status().contains("the builder indexes table file"));
+    for nth in 1..=3 {
+        server.wait_until_held("builder.started", nth);
         check_search(&mut server.api());
         server.kill();
         server.start_again();
@@ -230,10 +231,10 @@ fn a_build_that_takes_the_server_down_is_not_tried_for_ever() {
 
 #[test]
 fn a_server_that_stops_in_the_middle_of_a_build_counts_no_failure() {
-    let mut server = Server::start_failing("builder.started=delay(60000)", &["--searchers", "1"]);
+    let mut server = Server::start_holding(&["builder.started"], &["--searchers", "1"]);
     fill(&mut server.api());
-    for _ in 0..4 {
-        wait_until("the builder is at work", || server.status().contains("the builder indexes table file"));
+    for nth in 1..=4 {
+        server.wait_until_held("builder.started", nth);
         server.stop();
         server.start_again();
         assert_eq!(describe(&mut server.api()).state(), IndexState::InProgress);
@@ -242,15 +243,15 @@ fn a_server_that_stops_in_the_middle_of_a_build_counts_no_failure() {
 
 #[test]
 fn what_the_builder_made_is_read_before_it_is_believed() {
-    let server = Server::start_failing("builder.built=delay(2000)", &["--searchers", "1"]);
+    let server = Server::start_holding(&["builder.built"], &["--searchers", "1"]);
     let mut api = server.api();
     fill(&mut api);
-    wait_until("the builder writes a file", || is_building(&server));
-    let made =
-        || fs::read_dir(server.data_dir.join("run/build")).expect("a folder").flatten().next().expect("a file").path();
+    server.wait_until_held("builder.built", 1);
     // Whole, and not renamed yet.
-    wait_until("the file is written", || fs::read(made()).is_ok_and(|bytes| bytes.starts_with(b"SHOALIDX")));
-    flip_in_the_middle(&made());
+    let made = fs::read_dir(server.data_dir.join("run/build")).expect("a folder").flatten().next().expect("a file");
+    assert!(fs::read(made.path()).expect("read").starts_with(b"SHOALIDX"));
+    flip_in_the_middle(&made.path());
+    server.let_go("builder.built");
     wait_until("it is refused", || server.log().contains("attempt 1 of 3 to index table file"));
     assert!(server.log().contains("checksum is wrong"), "{}", server.log());
     check_search(&mut api);
@@ -261,11 +262,14 @@ fn what_the_builder_made_is_read_before_it_is_believed() {
 
 #[test]
 fn what_a_dead_writer_ordered_is_taken_over_by_the_next_one() {
-    let server = Server::start_failing("builder.built=delay(1500)", &["--searchers", "1"]);
+    let server = Server::start_holding(&["builder.built"], &["--searchers", "1"]);
     let mut api = server.api();
     fill(&mut api);
-    wait_until("the builder writes a file", || is_building(&server));
-    signal(server.pids("writer")[0], Signal::SIGKILL);
+    server.wait_until_held("builder.built", 1);
+    let writer = server.pids("writer")[0];
+    signal(writer, Signal::SIGKILL);
+    wait_until("the next writer is ready", || times(&server.log(), "the writer is ready") == 2);
+    server.let_go("builder.built");
     wait_for(&mut api, IndexState::Finished);
     check_search(&mut api);
     // What is ordered now is built after everything that was ordered before.
@@ -330,10 +334,16 @@ fn a_published_index_is_searched_in_huge_pages_and_a_stop_while_it_moves_loses_n
     }
     let (mut server, mut api) = indexed("index.moved=delay(1500)");
     let searcher = server.pids("searcher")[0];
+    let is_moved = || in_huge_pages(searcher) >= 2 << 10;
+    let is_refused = || server.log().contains("stays in small pages");
     wait_until("the searcher reads the index in a huge page", || {
         check_search(&mut api);
-        in_huge_pages(searcher) >= 2 << 10
+        is_moved() || is_refused()
     });
+    if !is_moved() {
+        println!("not tested, this kernel had a huge page to give for a moment only");
+        return;
+    }
     // The writer is between two pieces now, or about to be.
     server.stop();
     let (is_sound, report) = server.doctor();
@@ -401,6 +411,7 @@ fn damage_and_check(server: &mut Server, what: &str, damage: Damage, reason: &st
     let said = said.unwrap_or_else(|| panic!("{what}: nothing of it in {log}"));
     let name = index.file_name().expect("a name").to_string_lossy();
     assert!(said.contains(&*name) && said.contains(reason), "{what}: {said}");
+    server.let_go("builder.started");
     let described = wait_for(&mut api, IndexState::Finished);
     assert_eq!((described.indexed_rows, described.pending_index_rows), (ROWS as i64, 0), "{what}");
     check_search(&mut api);
@@ -412,7 +423,7 @@ fn damage_and_check(server: &mut Server, what: &str, damage: Damage, reason: &st
 #[test]
 fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again() {
     let (mut server, _) = indexed("");
-    server.set_fail_points("builder.started=delay(1500)");
+    server.set_holds(&["builder.started"]);
     let damages: [(&str, Damage, &str); 4] = [
         ("flipped", flip_in_the_middle, "its checksum does not match"),
         ("cut", cut_in_half, "its length is not that it was written with"),
@@ -427,6 +438,7 @@ fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again()
             server.kill()
         }
         damage_and_check(&mut server, what, damage, reason);
+        server.hold("builder.started");
     }
     server.stop();
     let (is_sound, report) = server.doctor();
@@ -437,19 +449,21 @@ fn an_index_that_is_damaged_between_two_runs_is_scanned_around_and_built_again()
 #[test]
 fn an_index_that_was_not_checked_at_the_start_is_not_searched_before_it_is() {
     let (mut server, _) = indexed("");
-    server.set_fail_points("recover.checking=error;publish.table_copied=delay(2500)");
     for (damage, builds) in [(None, 0), (Some(scramble as Damage), 1)] {
         server.stop();
         let index = index_files(&server).pop().expect("an index");
         let whole = fs::read(&index).expect("read");
         damage.iter().for_each(|damage| damage(&index));
         let before = server.log().len();
+        server.set_holds(&["publish.table_copied"]);
+        server.add_fail_point("recover.checking=error");
         server.start_again();
         let mut api = server.api();
         let described = describe(&mut api);
         assert_eq!(described.state(), IndexState::InProgress, "{described:?}");
         assert_eq!((described.indexed_rows, described.pending_index_rows), (0, ROWS as i64));
         check_search(&mut api);
+        server.let_go("publish.table_copied");
         wait_for(&mut api, IndexState::Finished);
         check_search(&mut api);
         let log = server.log()[before..].to_owned();
@@ -460,30 +474,36 @@ fn an_index_that_was_not_checked_at_the_start_is_not_searched_before_it_is() {
 
 #[test]
 fn progress_is_told_as_it_is_from_the_first_row_to_the_last() {
-    let slowly = "builder.started=delay(800);builder.built=delay(800);index.file_synced=delay(800)";
-    let server = Server::start_failing(slowly, &["--searchers", "1"]);
+    let steps = ["builder.started", "builder.built", "index.file_synced"];
+    let server = Server::start_holding(&steps, &["--searchers", "1"]);
     let mut api = server.api();
     fill(&mut api);
-    let (mut told, mut status) = (Vec::new(), String::new());
-    wait_until("the index is finished", || {
-        let described = describe(&mut api);
+    let mut told = Vec::new();
+    let mut look = |api: &mut Api| {
+        let described = describe(api);
         let (indexed, pending) = (described.indexed_rows, described.pending_index_rows);
         assert_eq!((described.total_rows, indexed + pending), (ROWS as i64, ROWS as i64), "{described:?}");
         let state = if pending == 0 { IndexState::Finished } else { IndexState::InProgress };
         assert_eq!(described.state(), state, "{described:?}");
-        if indexed > 0 && pending > 0 && status.is_empty() {
-            status = server.status();
-        }
-        if told.last() != Some(&indexed) {
-            told.push(indexed);
-        }
-        pending == 0
-    });
+        told.push(indexed);
+        indexed
+    };
+    for step in steps {
+        wait_until(step, || {
+            look(&mut api);
+            server.log().contains(&format!("held at fail point {step}\n"))
+        });
+        let indexed = look(&mut api);
+        let is_begun = step != "builder.started";
+        assert_eq!(indexed > 0, is_begun, "{step}: {indexed}");
+        let status = server.status();
+        assert!(is_begun || status.contains("the builder indexes table file"), "{status}");
+        server.let_go(step);
+    }
+    wait_until("the index is finished", || look(&mut api) == ROWS as i64);
+    assert!(told.is_sorted(), "{told:?}");
     // Built is not enough: the writer must have taken it over.
     assert_eq!(index_files(&server).len(), 1);
-    assert!(told.is_sorted(), "{told:?}");
-    assert!(told[0] == 0 && told.iter().any(|rows| (1..ROWS as i64).contains(rows)), "{told:?}");
-    assert!(status.contains("the builder indexes table file"), "{status}");
     // The other two calls that clients wait with say the same.
     let collection_name = NAME.to_owned();
     let request = milvus::GetIndexStateRequest { collection_name: collection_name.clone(), ..Default::default() };

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Api, Server, signal, wait_until};
+use common::{Api, Over, Server, signal, wait_until};
 use nix::sys::signal::Signal;
 
 const DIM: usize = 256;
@@ -61,11 +61,14 @@ fn stopped_and_killed_searchers_change_no_shared_search() {
     fill(&mut api);
     let all = |api: &mut Api| (0..10).map(|seed| search(api, seed)).collect::<Vec<Hits>>();
     assert_eq!(all(&mut api), expected, "with four searchers");
-    let over = AtomicBool::new(false);
+    let over = Over::new();
+    let failed = Over::new();
     let searches = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _over = over.at_end();
             for round in 0..40 {
+                wait_until("there is a searcher", || !server.pids("searcher").is_empty() || failed.is_set());
                 let searchers = server.pids("searcher");
                 let Some(&pid) = searchers.get(round % 4 % searchers.len().max(1)) else { continue };
                 let is_killed = round % 4 == 0;
@@ -75,11 +78,13 @@ fn stopped_and_killed_searchers_change_no_shared_search() {
                 signal(pid, Signal::SIGCONT);
                 // A request on which two searchers die is given up: each meets one death at most.
                 let before = searches.load(Ordering::Relaxed);
-                wait_until("a search after this one", || searches.load(Ordering::Relaxed) >= before + 2);
+                wait_until("a search after this one", || {
+                    searches.load(Ordering::Relaxed) >= before + 2 || failed.is_set()
+                });
             }
-            over.store(true, Ordering::Relaxed);
         });
-        while !over.load(Ordering::Relaxed) {
+        let _failed = failed.at_end();
+        while !over.is_set() {
             for (seed, expected) in expected.iter().enumerate() {
                 assert_eq!(&search(&mut api, seed), expected, "while searchers are stopped and killed");
                 searches.fetch_add(1, Ordering::Relaxed);

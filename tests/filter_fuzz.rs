@@ -13,6 +13,8 @@ mod random;
 use random::{Random, new_seed, number};
 
 const SECONDS: u64 = 5;
+/// However slow the machine is.
+const CASES_MIN: u64 = 1_000;
 /// Mutations behind one another.
 const MUTATIONS_MAX: usize = 6;
 
@@ -149,7 +151,7 @@ fn mutated_filters_neither_panic_nor_contradict_themselves() {
     }
     let first = new_seed();
     let end = Instant::now() + Duration::from_secs(number("SHOAL_FUZZ_SECONDS").unwrap_or(SECONDS));
-    let cases = (first..).take_while(|_| Instant::now() < end).inspect(|seed| run_case(*seed)).count();
+    let is_over = |seed: u64| seed - first >= CASES_MIN && Instant::now() >= end;
+    let cases = (first..).take_while(|seed| !is_over(*seed)).inspect(|seed| run_case(*seed)).count();
     println!("{cases} cases from seed {first}");
-    assert!(cases > 0);
 }

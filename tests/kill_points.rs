@@ -5,19 +5,16 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::model::{DIM, Model, Random, read_all, write_something};
-use common::{Api, Refused, Server, is_alive, longs, wait_until};
+use common::{Api, DEADLINE, Over, Refused, Server, is_alive, longs, wait_until};
 use shoaldb::ipc::method::Method;
 use shoaldb::proto::{common as wire, milvus};
 use shoaldb::sys::failpoint::POINTS;
 
 /// Servers that run at a time.
 const SIDE_BY_SIDE: usize = 5;
-/// How long the load may take to come to a point.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Rows of the collection that is only ever written as a whole.
 const WHOLE_ROWS: i64 = 40;
 
@@ -153,8 +150,8 @@ fn fill_a_segment(api: &mut Api, model: &mut Model) {
 
 /// Writes of all kinds until `is_over`.
 fn load(server: &Server, case: Case, random: &mut Random, expected: &mut Expected, mut is_over: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    let ended = AtomicBool::new(false);
+    let deadline = Instant::now() + DEADLINE;
+    let ended = Over::new();
     let Expected { model, definitions, whole } = expected;
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
@@ -162,7 +159,7 @@ fn load(server: &Server, case: Case, random: &mut Random, expected: &mut Expecte
             let ids: Vec<i64> = (0..WHOLE_ROWS).collect();
             let vectors = vec![0.5; ids.len() * DIM];
             for batch in 1.. {
-                if ended.load(Ordering::Relaxed) {
+                if ended.is_set() {
                     return;
                 }
                 whole.last_sent = batch;
@@ -171,13 +168,14 @@ fn load(server: &Server, case: Case, random: &mut Random, expected: &mut Expecte
                 }
             }
         });
+        let guard = ended.at_end();
         let mut api = server.api();
         let mut definition = 0;
         for batch in 1.. {
             if is_over() {
                 break;
             }
-            assert!(Instant::now() < deadline, "{case:?} was not met in {PATIENCE:?}; log: {}", server.log());
+            assert!(Instant::now() < deadline, "{case:?} was not met in {DEADLINE:?}; log: {}", server.log());
             write_something(&mut api, model, random, batch);
             if batch % 4 == 0 {
                 definitions.change(&mut api, definition);
@@ -198,7 +196,7 @@ fn load(server: &Server, case: Case, random: &mut Random, expected: &mut Expecte
                 let _ = api.call::<_, milvus::ManualCompactionResponse>(Method::ManualCompaction, &compact);
             }
         }
-        ended.store(true, Ordering::Relaxed);
+        drop(guard);
         other.join().expect("the other client ends");
     });
 }

@@ -24,8 +24,9 @@ fn installed() -> PathBuf {
         fs::create_dir_all(&target).expect("target/ is writable");
         fs::write(target.join("package.json"), &wanted).expect("target/ is writable");
         let install = ["install", "--no-audit", "--no-fund", "--silent"];
-        let status = Command::new("npm").args(install).current_dir(&target).status().expect("npm starts");
-        assert!(status.success(), "npm install: {status}");
+        let run = |_| Command::new("npm").args(install).current_dir(&target).status().expect("npm starts").success();
+        // A download may fail for a moment.
+        assert!((0..3).any(run), "npm install failed three times");
         fs::write(&marker, &wanted).expect("target/ is writable");
     }
     // Node looks for modules beside the script.

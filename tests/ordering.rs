@@ -1,41 +1,30 @@
-//! The writer's order of things: durable, then visible, then acknowledged, and the manifest before all of them. Delays at fail
-//! points hold each gap open, so that a change of the order is seen at once and not once in a thousand runs.
+//! The writer's order of things: durable, then visible, then acknowledged, and the manifest before all of them. Fail points hold
+//! each gap open, so that a change of the order is seen at once and not once in a thousand runs.
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Server, wait_until};
+use common::{Over, Server};
 
 const DIM: usize = 4;
 
 #[test]
 fn a_row_is_invisible_until_its_log_group_is_synced() {
-    let gap = Duration::from_millis(400);
-    let server = Server::start_failing("log.syncing=delay(400)", &["--searchers", "1"]);
+    let server = Server::start_holding(&["log.syncing"], &["--searchers", "1"]);
     let mut api = server.api();
     api.create("gap", DIM, "L2");
-    let is_answered = AtomicBool::new(false);
-    let looks = std::thread::scope(|scope| {
-        let begun = Instant::now();
-        scope.spawn(|| {
-            server.api().insert("gap", &[1], 1, &[0.0; DIM]).expect("inserted");
-            is_answered.store(true, Ordering::Release);
-        });
-        let mut looks = 0;
-        loop {
-            let count = api.count("gap");
-            // What was read before this moment was read before the sync.
-            if begun.elapsed() >= gap || is_answered.load(Ordering::Acquire) {
-                return looks;
-            }
-            assert_eq!(count, 0, "a row is visible {:?} after its insert began", begun.elapsed());
-            looks += 1;
+    std::thread::scope(|scope| {
+        let insert = scope.spawn(|| server.api().insert("gap", &[1], 1, &[0.0; DIM]).expect("inserted"));
+        server.wait_until_held("log.syncing", 1);
+        for _ in 0..20 {
+            assert_eq!(api.count("gap"), 0, "a row is visible that a power cut would take away");
         }
+        assert!(!insert.is_finished(), "it is acknowledged before its sync");
+        server.let_go("log.syncing");
+        insert.join().expect("inserted");
     });
-    assert!(looks > 10, "only {looks} looks");
-    wait_until("the row is visible", || api.count("gap") == 1);
+    assert_eq!(api.count("gap"), 1);
 }
 
 #[test]
@@ -87,50 +76,56 @@ fn a_replaced_row_is_never_missed_while_a_manifest_is_under_way() {
     let mut api = server.api();
     api.create("replaced", DIM, "L2");
     api.insert("replaced", &[1], 0, &[0.0; DIM]).expect("inserted");
-    let is_over = AtomicBool::new(false);
+    let over = Over::new();
+    let looks = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let reads = scope.spawn(|| {
             let mut mine = server.api();
-            let mut looks = 0;
-            while !is_over.load(Ordering::Acquire) {
+            while !over.is_set() {
                 assert_eq!(mine.count("replaced"), 1, "the old row is gone before the new one can be found");
-                looks += 1;
+                looks.fetch_add(1, Ordering::Relaxed);
             }
-            looks
         });
-        for batch in 1..40 {
-            if reads.is_finished() {
+        let guard = over.at_end();
+        for batch in 1.. {
+            // Both many changes and many looks, however fast this machine does the one or the other.
+            if reads.is_finished() || batch > 40 && looks.load(Ordering::Relaxed) > 100 {
                 break;
             }
             // The old row dies in a file that readers map; the new one often lies in one they do not know yet.
             api.upsert("replaced", &[1], batch, &[0.0; DIM]).expect("upserted");
         }
-        is_over.store(true, Ordering::Release);
-        assert!(reads.join().expect("reads are right") > 100);
+        drop(guard);
+        reads.join().expect("reads are right");
     });
 }
 
 #[test]
 fn a_delete_by_filter_sees_what_came_while_it_looked() {
-    let server = Server::start_failing("delete.scanned=delay(400)", &["--searchers", "1"]);
+    let point = "delete.scanned";
+    let server = Server::start_holding(&[point], &["--searchers", "1"]);
     let mut api = server.api();
     api.create("filtered", DIM, "L2");
     api.insert("filtered", &[1, 2], 7, &[0.0; 2 * DIM]).expect("inserted");
     api.insert("filtered", &[3], 8, &[0.0; DIM]).expect("inserted");
     std::thread::scope(|scope| {
         let delete = scope.spawn(|| server.api().delete("filtered", "batch == 7").expect("deleted"));
-        // Whether these come before the look, in between or behind it, key 1 has stopped to match when they are done.
+        server.wait_until_held(point, 1);
+        // Key 1 has stopped to match when the delete comes to its place in the order, key 4 has begun to.
         api.upsert("filtered", &[1], 8, &[0.0; DIM]).expect("upserted");
         api.insert("filtered", &[4], 7, &[0.0; DIM]).expect("inserted");
-        assert!(!delete.is_finished(), "the delete waits after its look");
+        server.let_go(point);
         assert_eq!(delete.join().expect("no panic"), 2, "keys 2 and 4");
     });
     let left = api.query("filtered", "id >= 0", &["id"], Some(10)).expect("an answer");
     assert_eq!(common::longs(&left, "id"), [1, 3]);
     // Inserts alone do not make it look at everything again, nor miss anything.
+    server.hold(point);
     std::thread::scope(|scope| {
         let delete = scope.spawn(|| server.api().delete("filtered", "batch == 8").expect("deleted"));
+        server.wait_until_held(point, 2);
         api.insert("filtered", &[5, 6], 8, &[0.0; 2 * DIM]).expect("inserted");
+        server.let_go(point);
         assert_eq!(delete.join().expect("no panic"), 4);
     });
     assert_eq!(api.count("filtered"), 0);

@@ -42,11 +42,16 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_second_server_on_a_directory_exits_with_3_and_names_the_first() {
     let server = Server::start(&["--searchers", "1"]);
-    let begun = Instant::now();
-    let output = server.run("serve", &["--listen", "127.0.0.1:0"]);
-    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert!(said(&output).contains(&format!("in use by pid {}", server.pid())), "{}", said(&output));
+    let refusal = || {
+        let begun = Instant::now();
+        let output = server.run("serve", &["--listen", "127.0.0.1:0"]);
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        assert!(said(&output).contains(&format!("in use by pid {}", server.pid())), "{}", said(&output));
+        begun.elapsed()
+    };
+    // A lock whose holder is dead is waited for, this one is not. The machine may be busy with something else.
+    let least = (0..5).map(|_| refusal()).min().expect("five");
+    assert!(least < Duration::from_secs(5), "{least:?}");
 }
 
 #[test]
@@ -128,10 +133,12 @@ fn killed_searcher_writer_and_gateway_come_back() {
         signal(before[0], Signal::SIGKILL);
         wait_until(role, || server.pids(role).iter().any(|pid| !before.contains(pid)) && !is_alive(before[0]));
     }
-    let status = status(&server);
-    let restarts =
-        status["processes"].as_array().expect("processes").iter().map(|process| process["restarts"].as_u64());
-    assert_eq!(restarts.map(|count| count.expect("a number")).sum::<u64>(), 3);
+    let restarts = || {
+        let status = status(&server);
+        let processes = status["processes"].as_array().expect("processes").iter();
+        processes.map(|process| process["restarts"].as_u64().expect("a number")).sum::<u64>()
+    };
+    wait_until("three restarts are counted", || restarts() == 3);
     wait_until("the gateway accepts", || TcpStream::connect(&server.address).is_ok());
     assert!(server.run("stop", &[]).status.success());
     assert_clean(&server);
@@ -196,7 +203,7 @@ fn doctor_finds_a_stopped_servers_directory_sound() {
 
 #[test]
 fn status_shows_everything_it_promises() {
-    let server = Server::start(&["--searchers", "1"]);
+    let server = Server::start(&["--searchers", "1", "--auto-flush-interval", "1h"]);
     let mut api = server.api();
     api.create("shown", 4, "L2");
     api.insert("shown", &[1, 2], 1, &[0.0; 8]).expect("inserted");
@@ -227,7 +234,7 @@ fn status_shows_everything_it_promises() {
 fn status_tells_of_a_writer_that_is_stuck() {
     let server = Server::start(&["--searchers", "1"]);
     let is_told = || text(&server.run("status", &[]).stdout).contains("the writer recovers or is stuck");
-    assert!(!is_told() && status(&server)["writer_silent_ms"].as_u64() < Some(5_000));
+    wait_until("it is heard", || !is_told() && status(&server)["writer_silent_ms"].as_u64() < Some(5_000));
     let writer = server.pids("writer")[0];
     signal(writer, Signal::SIGSTOP);
     wait_until("its silence is told", is_told);
@@ -343,7 +350,7 @@ fn every_process_holds_its_own_descriptors_and_no_others() {
                 found.as_slice() == expected && (role == "gateway" || *sockets == 2)
             };
             // A table file is open while it is being mapped or written.
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + Duration::from_secs(60);
             let mut held = holds();
             while !is_right(&held) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(2));

@@ -33,9 +33,11 @@ impl Environment {
             if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
                 let _ = fs::remove_dir_all(&venv);
                 run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-                run(Command::new(venv.join("bin/python"))
-                    .args(["-m", "pip", "install", "--quiet", "-r"])
-                    .arg(&requirements));
+                install(
+                    Command::new(venv.join("bin/python"))
+                        .args(["-m", "pip", "install", "--quiet", "-r"])
+                        .arg(&requirements),
+                );
                 fs::write(&marker, wanted).expect("the environment is writable");
             }
             venv.join("bin/python")
@@ -55,6 +57,13 @@ impl Environment {
 fn run(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
+}
+
+/// A download may fail for a moment.
+fn install(command: &mut Command) {
+    const ATTEMPTS: usize = 3;
+    let is_installed = |_| command.status().is_ok_and(|status| status.success());
+    assert!((0..ATTEMPTS).any(is_installed), "{command:?} failed {ATTEMPTS} times");
 }
 
 fn pytest(file: &str) {

@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Server, memory_kib, wait_until};
+use common::{DEADLINE, Server, memory_kib, wait_until};
 use shoaldb::filter::{Plan, Templates};
 use shoaldb::index::Queries;
 use shoaldb::query::{OutputRows, RetrieveOptions, SearchOptions, Selection, retrieve, search};
@@ -39,6 +40,11 @@ fn child_arguments() -> Option<(std::path::PathBuf, String)> {
     Some((data_dir.into(), std::env::var("SHOAL_TEST_ARGUMENT").unwrap_or_default()))
 }
 
+/// Waits until a child has printed this.
+fn wait_for_line(output: &mut impl BufRead, text: &str) {
+    assert!(output.lines().map_while(Result::ok).any(|line| line.contains(text)), "the child ended without '{text}'");
+}
+
 fn everything(snapshot: &shoaldb::query::Snapshot) -> Selection {
     let plan = Plan::new("", &snapshot.view.manifest.schema, &Templates::default()).expect("the empty filter");
     Selection { plan, partitions: vec![], ignore_growing: false }
@@ -66,11 +72,11 @@ fn child_that_checks_batches() {
     let reader = Reader::attach(data_dir).expect("attached");
     let least: usize = count.parse().expect("a count");
     let mut batches_seen = std::collections::HashSet::new();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + DEADLINE;
     let mut query = 0;
     // However fast this machine reads and writes: many queries, and many batches among them.
     while query < least || batches_seen.len() <= BATCHES_SEEN {
-        assert!(Instant::now() < end, "{query} queries saw {} batches only in 60 s", batches_seen.len());
+        assert!(Instant::now() < end, "{query} queries saw {} batches in {DEADLINE:?}", batches_seen.len());
         let pairs = read_pairs(&reader);
         let keys: Vec<i64> = pairs.iter().map(|(key, _)| *key).collect();
         // Between batches a delete takes all rows away at once: all or nothing.
@@ -141,6 +147,8 @@ fn eight_attached_processes_share_one_copy() {
         api.insert("large", &ids, 0, &vectors).expect("inserted");
     }
     api.flush("large");
+    // Otherwise some readers may map the files before a merge, and others the one after it.
+    api.compact("large");
     let data_kib = (rows * (128 * 4 + 8 + 8 + 8) / 1024) as u64;
     let mut readers: Vec<Child> = (0..8)
         .map(|_| {
@@ -154,11 +162,8 @@ fn eight_attached_processes_share_one_copy() {
         })
         .collect();
     let mut outputs: Vec<_> =
-        readers.iter_mut().map(|reader| std::io::BufReader::new(reader.stdout.take().expect("piped"))).collect();
-    for output in &mut outputs {
-        use std::io::BufRead;
-        assert!(output.lines().map_while(Result::ok).any(|line| line.contains("searched")), "a reader failed");
-    }
+        readers.iter_mut().map(|reader| BufReader::new(reader.stdout.take().expect("piped"))).collect();
+    outputs.iter_mut().for_each(|output| wait_for_line(output, "searched"));
     let pss: u64 = readers.iter().map(|reader| memory_kib(reader.id() as i32, "Pss")).sum();
     let private: Vec<u64> = readers.iter().map(|reader| memory_kib(reader.id() as i32, "Private_Dirty")).collect();
     for mut reader in readers {
@@ -177,11 +182,10 @@ fn child_that_waits_for_a_key() {
     let Some((data_dir, key)) = child_arguments() else { return };
     let reader = Reader::attach(data_dir).expect("attached");
     let key: i64 = key.parse().expect("a key");
-    let end = Instant::now() + Duration::from_secs(60);
-    while !read_pairs(&reader).iter().any(|(id, _)| *id == key) {
-        assert!(Instant::now() < end, "key {key} never appeared");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let is_there = || read_pairs(&reader).iter().any(|(id, _)| *id == key);
+    assert!(!is_there());
+    println!("attached");
+    wait_until("the key appears", is_there);
 }
 
 #[test]
@@ -191,6 +195,9 @@ fn an_attached_reader_outlives_a_restart_of_the_writer() {
     api.create("whole", DIM, "L2");
     api.insert("whole", &[1], 1, &[0.0; DIM]).expect("inserted");
     let mut reader = child("child_that_waits_for_a_key", &server, "2");
+    // Kept: what the reader prints at its end must go somewhere.
+    let mut output = BufReader::new(reader.stdout.take().expect("piped"));
+    wait_for_line(&mut output, "attached");
     let before = server.pids("writer");
     common::signal(before[0], nix::sys::signal::Signal::SIGKILL);
     wait_until("a new writer", || server.pids("writer").iter().any(|pid| *pid != before[0]));

@@ -16,7 +16,8 @@ use shoaldb::ipc::progress::{ProgressBlock, ProgressInfo};
 use shoaldb::supervisor::{self, Roles, remove_shared};
 use shoaldb::sys::lock;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a claim is waited for: an end to what would never come.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 const CLAIMS: [(&str, fn()); 12] = [
     ("a_start_names_every_process_and_shows_them_in_ps", a_start_names_every_process_and_shows_them_in_ps),
@@ -272,10 +273,15 @@ fn a_start_names_every_process_and_shows_them_in_ps() {
 fn a_second_start_is_refused_and_names_the_owner() {
     let world = World::new(1);
     let server = world.start();
-    let begun = Instant::now();
-    let output = world.launch().wait_with_output().expect("ended");
-    assert_eq!(output.status.code(), Some(3));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let refusal = || {
+        let begun = Instant::now();
+        let output = world.launch().wait_with_output().expect("ended");
+        assert_eq!(output.status.code(), Some(3));
+        begun.elapsed()
+    };
+    // A lock whose holder is dead is waited for, this one is not. The machine may be busy with something else.
+    let least = (0..5).map(|_| refusal()).min().expect("five");
+    assert!(least < Duration::from_secs(5), "{least:?}");
     let log = std::fs::read_to_string(world.path("log")).expect("a log");
     assert!(log.contains(&format!("it is in use by pid {}", server.process.id())), "{log}");
     assert!(is_alive(world.pid("writer", 0)), "the first server is untouched");
@@ -289,9 +295,11 @@ fn a_killed_searcher_comes_back_and_the_gateway_is_told() {
     world.wait_until("the gateway hears of it", || world.has_event("SearcherDied { incarnation: 2 }"));
     world.wait_until("a new searcher", || ![0, dead].contains(&world.pid("searcher", 0)));
     assert_eq!(world.pid("searcher", 1), other);
-    let cells = world.cells();
-    let cell = cells.iter().find(|cell| cell.role.name() == "searcher" && cell.index == 0).expect("its cell");
-    assert_eq!(cell.restarts, 1);
+    world.wait_until("its restart is counted", || {
+        let cells = world.cells();
+        let cell = cells.iter().find(|cell| cell.role.name() == "searcher" && cell.index == 0);
+        cell.is_some_and(|cell| cell.restarts == 1)
+    });
 }
 
 fn a_killed_writer_comes_back_and_searchers_stay() {
@@ -312,6 +320,7 @@ fn a_killed_gateway_loses_no_connection() {
     let server = world.start();
     let address = server.first_line.split([' ', ',']).nth(2).expect("an address").to_owned();
     let dead = world.pid("gateway", 0);
+    world.wait_until("it is told that there is a writer", || world.has_event("WriterReady"));
     kill("KILL", dead);
     world.wait_until("it is gone", || !is_alive(dead));
     TcpStream::connect(address).expect("the supervisor holds the socket");

@@ -16,14 +16,14 @@ use crate::kernel::VectorRows;
 use crate::sys::map::SharedMap;
 use crate::types::{DurableFile, Error, ErrorKind, FieldSchema, Result, Values};
 
-/// Builds the index of an order. One that is there already is left as it is: its writer died before it took it.
+/// Builds the index of an order. One that is there already is left as it is, and `false` returned: its writer died before it took it.
 ///
 /// # Errors
 /// When the table file cannot be read, its vectors cannot be indexed, or there is no room for the index.
-pub(super) fn build(instance: &Instance, order: &BuildOrder, threads: usize, cell: ProgressCell) -> Result<()> {
+pub(super) fn build(instance: &Instance, order: &BuildOrder, threads: usize, cell: ProgressCell) -> Result<bool> {
     let made = order.made_path(instance);
     if is_made(&made, order) {
-        return Ok(());
+        return Ok(false);
     }
     fail_point!("builder.started").map_err(|error| Error::io("build", &error))?;
     let table = open_table(instance, order)?;
@@ -40,7 +40,8 @@ pub(super) fn build(instance: &Instance, order: &BuildOrder, threads: usize, cel
     header.copy_from_slice(&encode_header(&order.header(), image)?);
     drop(map);
     fail_point!("builder.built").map_err(|error| Error::io("build", &error))?;
-    std::fs::rename(&temporary, &made).map_err(|error| Error::io(attempt(), &error))
+    std::fs::rename(&temporary, &made).map_err(|error| Error::io(attempt(), &error))?;
+    Ok(true)
 }
 
 /// Whether the file of this very order is there.

@@ -36,8 +36,10 @@ pub fn run(context: RoleContext) -> ExitCode {
     let config = Arc::new(Mutex::new(config));
     let (queue, queued) = channel();
     let worker = Worker { instance, notices, cell, open: Arc::clone(&open), config: Arc::clone(&config) };
-    worker.notices.send(Notice::Ready { addresses: Vec::new() });
-    std::thread::spawn(move || worker.run(&queued));
+    if let Err(error) = std::thread::Builder::new().spawn(move || worker.run(&queued)) {
+        tracing::error!("the builder cannot start its thread: {error}");
+        return ExitCode::FAILURE;
+    }
     loop {
         match orders.recv() {
             Ok(Order::Build(order)) => enqueue(&open, &queue, order),
@@ -79,6 +81,8 @@ struct Worker {
 
 impl Worker {
     fn run(&self, queued: &Receiver<BuildOrder>) {
+        // Not before: an order is taken then, and memory for this thread was there.
+        self.notices.send(Notice::Ready { addresses: Vec::new() });
         while let Ok(order) = queued.recv() {
             let started = Instant::now();
             let result = self.build(&order);
@@ -88,7 +92,8 @@ impl Worker {
             self.cell.add(Gauge::RequestErrors, u64::from(result.is_err()));
             self.cell.add(Gauge::BusyNs, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
             match &result {
-                Ok(()) => tracing::info!(
+                Ok(false) => tracing::info!("the index over table file {} was built already", order.file),
+                Ok(true) => tracing::info!(
                     "built {} over table file {} ({} rows) in {:.1} s",
                     order.spec.kind.name(),
                     order.file,
@@ -98,11 +103,12 @@ impl Worker {
                 Err(message) => tracing::warn!("cannot build an index over table file {}: {message}", order.file),
             }
             self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|open| *open != order);
-            self.notices.send(Notice::Built(BuildOutcome { order, result }));
+            self.notices.send(Notice::Built(BuildOutcome { order, result: result.map(|_| ()) }));
         }
     }
 
-    fn build(&self, order: &BuildOrder) -> Result<(), String> {
+    /// Whether it was built; otherwise it was there already.
+    fn build(&self, order: &BuildOrder) -> Result<bool, String> {
         let threads = self.config.lock().unwrap_or_else(PoisonError::into_inner).builder_threads;
         self.cell.set(Gauge::BuildRowsDone, 0);
         self.cell.set(Gauge::BuildRowsTotal, order.row_count);
@@ -117,7 +123,7 @@ impl Worker {
         };
         match result {
             // It stays told as done: the writer has yet to take it over, and progress must not fall back until then.
-            Ok(()) => self.cell.set(Gauge::BuildRowsDone, order.row_count),
+            Ok(_) => self.cell.set(Gauge::BuildRowsDone, order.row_count),
             Err(_) => self.cell.set(Gauge::BuildFile, 0),
         }
         result

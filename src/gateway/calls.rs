@@ -251,7 +251,7 @@ mod tests {
     use crate::ipc::method::Method;
     use crate::ipc::pool::{PoolOptions, PoolServer};
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(600);
 
     fn pool(slot_count: u32) -> (PoolFiles, Arc<Calls>) {
         let options = PoolOptions { slot_count, request_bytes_max: 1 << 16, reply_bytes_max: 1 << 16 };

@@ -27,7 +27,7 @@ use crate::proto::milvus::{
 use crate::proto::status;
 use crate::types::{Error, ErrorKind, Result};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A gateway on a thread, with a unix socket and a TCP port, and the pools' files for fake servers.
 struct Rig {
@@ -325,15 +325,25 @@ fn clients_are_greeted_with_a_number_and_a_version() {
 #[test]
 fn health_needs_a_writer_and_a_searcher() {
     let rig = Rig::start(2);
-    let health = async || -> CheckHealthResponse {
-        rig.client().await.call("CheckHealth", &CheckHealthRequest {}).await.expect("a reply")
+    // On a busy machine one that lives may answer too late: whoever is missing at every look is not there.
+    let missing = async |count: usize| -> CheckHealthResponse {
+        let mut client = rig.client().await;
+        for _ in 0..20 {
+            let health: CheckHealthResponse =
+                client.call("CheckHealth", &CheckHealthRequest {}).await.expect("a reply");
+            assert_eq!(health.is_healthy, health.reasons.is_empty());
+            if health.reasons.len() == count {
+                return health;
+            }
+        }
+        panic!("never {count} were missing")
     };
     block_on(async {
         let _searcher = FakeServer::echo(&rig.reads, 1);
-        let ill = health().await;
-        assert!(!ill.is_healthy && ill.reasons.len() == 1 && ill.reasons[0].contains("writer"), "{:?}", ill.reasons);
+        let ill = missing(1).await;
+        assert!(ill.reasons[0].contains("writer"), "{:?}", ill.reasons);
         let _writer = FakeServer::echo(&rig.writes, 2);
-        assert!(health().await.is_healthy);
+        missing(0).await;
     });
 }
 

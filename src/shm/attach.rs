@@ -26,6 +26,8 @@ use crate::types::{CollectionId, Epoch, Error, ErrorKind, IndexId, PartitionId, 
 
 /// How long a reader tries to read something that is replaced again and again, or that is named but missing.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(1);
+/// So often it tries at least: a process that stood still for that time has not tried.
+const TRIES_MIN: usize = 20;
 /// So many names of collections are remembered with what they stand for.
 const NAMES_MAX: usize = 32;
 /// Pause between two tries at the same epoch: the writer is between two steps.
@@ -317,14 +319,16 @@ fn retry<T>(epoch_now: &dyn Fn() -> Epoch, read: impl Fn(Epoch) -> Result<T, Ope
     let deadline = Instant::now() + RETRY_TIME_MAX;
     let first = epoch_now();
     let mut epoch = first;
+    let mut tries = 0;
     loop {
+        tries += 1;
         let missing = match read(epoch) {
             Ok(value) => return Ok(value),
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Missing(path)) => path,
         };
         let now = epoch_now();
-        if Instant::now() >= deadline {
+        if tries >= TRIES_MIN && Instant::now() >= deadline {
             let (kind, why) = if now == first {
                 (ErrorKind::Corrupt, "it is named but not there")
             } else {

@@ -17,6 +17,13 @@ pub(super) fn create(dir: &Path) -> Result<()> {
         .mode(0o700)
         .create(dir)
         .map_err(|error| Error::io(format_args!("make directory {}", dir.display()), &error))?;
+    // Without its name on the disk it is as if it were not there: the next call must not take it for made.
+    sync_name(dir).inspect_err(|_| drop(std::fs::remove_dir(dir)))
+}
+
+/// Makes the name of a directory durable, and that of the one it is in. For a start, too: one that was killed, or whose power was
+/// cut, may have made the directory and not come so far.
+pub(super) fn sync_name(dir: &Path) -> Result<()> {
     dir.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()).try_for_each(sync)
 }
 

@@ -73,6 +73,7 @@ impl Log {
         replay: &mut dyn FnMut(&LogRecord<'_>) -> Result<()>,
     ) -> Result<(Log, LogRecovery)> {
         directory::create(dir)?;
+        directory::sync_name(dir)?;
         let recovered = recovery::recover(dir, replay)?;
         let next = recovered.next.max(first_lsn_min).max(Lsn(1));
         let number = recovered.number_last + 1;

@@ -109,7 +109,8 @@ impl TableStore {
     }
 
     /// Removes temporary files, and files and directories that meta does not name (`is_known`): what a kill left half-made.
-    /// Names that cannot be ours are left alone. Returns how many were removed.
+    /// Names that cannot be ours are left alone. The names of the directories are durable then, whoever made them. Returns how many
+    /// were removed.
     ///
     /// # Errors
     /// Those of the disk.
@@ -134,6 +135,9 @@ impl TableStore {
                     .map_err(|error| Error::io(format_args!("remove directory {}", dir.display()), &error))?;
                 removed += 1;
             }
+        }
+        if root.is_dir() {
+            directory::sync(&root)?;
         }
         Ok(removed)
     }

@@ -1,17 +1,22 @@
 //! Fail points: named places where a test makes a process die, wait or fail. They work across processes because an
 //! environment variable drives them, and cost one atomic load where it is unset.
 //!
-//! `SHOAL_FAILPOINTS="name=kill;other=delay(50);third=error:after 3;fourth=error(28)"`: a point lets its first N hits of this process pass
-//! (`after N`), then acts at every hit. A name is `<pipeline>.<what was just done>`; all of them are in [`POINTS`], and
+//! `SHOAL_FAILPOINTS="name=kill;other=delay(50);third=error:after 3;fourth=error(28);fifth=hold(/a/file)"`: a point lets its first N hits
+//! of this process pass (`after N`), then acts at every hit. A delay shows what a gap between two steps would do; who wants something to
+//! happen inside a gap holds the process there, and needs no luck on a slow machine. A name is `<pipeline>.<what was just done>`; all of them are in [`POINTS`], and
 //! tests/kill_points.rs kills a server at each.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The environment variable.
 pub const VARIABLE: &str = "SHOAL_FAILPOINTS";
+
+/// Pause between two looks at whether a process is still held.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Every point there is. One that is passed and not listed fails, so that no test can miss it.
 pub const POINTS: &[&str] = &[
@@ -98,12 +103,14 @@ pub const POINTS: &[&str] = &[
 ];
 
 /// What a point does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
     /// SIGKILL to this process: nothing is flushed, nothing unwinds.
     Kill,
     /// Waits.
     Delay(Duration),
+    /// Waits while this file is there, and says so in the log when it begins.
+    Hold(PathBuf),
     /// The caller gets an I/O error, with this number of the kernel's if there is one.
     Error(Option<i32>),
 }
@@ -171,17 +178,32 @@ fn act(points: &[Point], name: &str) -> io::Result<()> {
     if point.hits.fetch_add(1, Ordering::Relaxed) < point.after {
         return Ok(());
     }
-    match point.action {
+    match &point.action {
         Action::Kill => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             Err(io::Error::other(format!("fail point {name}: the kill did not arrive")))
         }
         Action::Delay(time) => {
-            std::thread::sleep(time);
+            std::thread::sleep(*time);
+            Ok(())
+        }
+        Action::Hold(file) => {
+            hold(name, file);
             Ok(())
         }
         Action::Error(None) => Err(io::Error::other(format!("fail point {name}"))),
-        Action::Error(Some(number)) => Err(io::Error::from_raw_os_error(number)),
+        Action::Error(Some(number)) => Err(io::Error::from_raw_os_error(*number)),
+    }
+}
+
+/// A sandboxed process may ask whether a file is there, wherever that is.
+fn hold(name: &str, file: &Path) {
+    if !file.exists() {
+        return;
+    }
+    tracing::info!("held at fail point {name}");
+    while file.exists() {
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -193,7 +215,7 @@ fn read(text: &str) -> Vec<Point> {
             Some(point) if POINTS.contains(&point.name.as_str()) => points.push(point),
             Some(point) => tracing::error!("{VARIABLE}: there is no point `{}`", point.name),
             None => tracing::error!(
-                "{VARIABLE}: cannot read `{entry}`; write name=kill|delay(ms)|error|error(errno)[:after N]"
+                "{VARIABLE}: cannot read `{entry}`; write name=kill|delay(ms)|hold(file)|error|error(errno)[:after N]"
             ),
         }
     }
@@ -210,10 +232,12 @@ fn read_point(entry: &str) -> Option<Point> {
         "kill" => Action::Kill,
         "error" => Action::Error(None),
         other => {
-            let (verb, number) = other.strip_suffix(')')?.split_once('(')?;
+            let (verb, argument) = other.strip_suffix(')')?.split_once('(')?;
+            let argument = argument.trim();
             match verb {
-                "error" => Action::Error(Some(number.trim().parse().ok()?)),
-                "delay" => Action::Delay(Duration::from_millis(number.trim().parse().ok()?)),
+                "error" => Action::Error(Some(argument.parse().ok()?)),
+                "delay" => Action::Delay(Duration::from_millis(argument.parse().ok()?)),
+                "hold" => Action::Hold(PathBuf::from(argument)),
                 _ => return None,
             }
         }
@@ -234,9 +258,28 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_held_while_the_file_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hold");
+        let points = read(&format!("log.synced=hold({})", file.display()));
+        assert!(act(&points, "log.synced").is_ok(), "nothing holds it");
+        std::fs::write(&file, b"").unwrap();
+        std::thread::scope(|scope| {
+            let held = scope.spawn(|| act(&points, "log.synced").is_ok());
+            for _ in 0..100 {
+                assert!(!held.is_finished());
+                std::thread::yield_now();
+            }
+            std::fs::remove_file(&file).unwrap();
+            assert!(held.join().unwrap());
+        });
+    }
+
+    #[test]
     fn entries_are_read_or_refused() {
         assert_eq!(read_point("x=kill").map(|point| point.action), Some(Action::Kill));
         assert_eq!(read_point("x=delay( 7 )").map(|point| point.action), Some(Action::Delay(Duration::from_millis(7))));
+        assert_eq!(read_point("x=hold(/a/b)").map(|point| point.action), Some(Action::Hold(PathBuf::from("/a/b"))));
         assert_eq!(read_point("x=error(28)").map(|point| point.action), Some(Action::Error(Some(28))));
         for wrong in ["x", "x=die", "x=delay(a)", "x=kill:soon", "x=kill:after many"] {
             assert!(read_point(wrong).is_none(), "{wrong}");

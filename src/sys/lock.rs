@@ -66,6 +66,8 @@ impl DirLock {
     pub fn take(path: &Path, owner: &LockOwner) -> Result<DirLock, LockError> {
         let deadline = Instant::now() + PROBE_WAIT_MAX;
         loop {
+            // Before the try: a process that stood still for that time tries once more.
+            let is_last = Instant::now() >= deadline;
             let file = open(path, true)?;
             if try_lock(&file, FlockOperation::NonBlockingLockExclusive)? {
                 if is_named(&file, path)? {
@@ -74,7 +76,7 @@ impl DirLock {
                     file.write_all_at(text.as_bytes(), 0)?;
                     return Ok(DirLock { file, path: path.to_owned() });
                 }
-            } else if Instant::now() >= deadline {
+            } else if is_last {
                 return Err(LockError::Held(read_owner(&file)));
             } else {
                 std::thread::sleep(Duration::from_millis(10));

@@ -25,7 +25,7 @@ use crate::shm::attach::Attachment;
 use crate::types::{ColumnData, Timestamp};
 
 /// Longest wait for an answer.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(600);
 const COLLECTION: &str = "things";
 
 struct TestCaller {

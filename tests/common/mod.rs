@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -15,8 +15,8 @@ use shoaldb::gateway::client::Client;
 use shoaldb::ipc::method::Method;
 use shoaldb::proto::{common, milvus, schema};
 
-/// How long a test waits for anything. Without optimisations, beside other tests, an index takes minutes.
-pub const DEADLINE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 600 } else { 60 });
+/// How long a test waits for anything: much longer than it takes on a slow, busy machine. An end to what would never come, no claim.
+pub const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Waits until a claim is true.
 pub fn wait_until(what: &str, mut claim: impl FnMut() -> bool) {
@@ -24,6 +24,30 @@ pub fn wait_until(what: &str, mut claim: impl FnMut() -> bool) {
     while !claim() {
         assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Tells threads beside a test that it is over, also when it fails: a scope waits for them.
+pub struct Over(AtomicBool);
+
+impl Over {
+    pub fn new() -> Over {
+        Over(AtomicBool::new(false))
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// It is set when the guard is dropped.
+    pub fn at_end(&self) -> impl Drop + '_ {
+        struct Guard<'a>(&'a Over);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.0.store(true, Ordering::Release);
+            }
+        }
+        Guard(self)
     }
 }
 
@@ -48,6 +72,58 @@ impl Server {
     /// Starts a server whose processes act at these fail points.
     pub fn start_failing(fail_points: &str, arguments: &[&str]) -> Server {
         Server::start_with("", fail_points, arguments)
+    }
+
+    /// Starts a server whose processes wait at these fail points, from their first hits on, until [`Server::let_go`].
+    pub fn start_holding(points: &[&str], arguments: &[&str]) -> Server {
+        let mut server = Server::new("", "", arguments);
+        server.set_holds(points);
+        server.start_again();
+        server
+    }
+
+    /// The next start holds its processes at these fail points.
+    pub fn set_holds(&mut self, points: &[&str]) {
+        points.iter().for_each(|point| self.hold(point));
+        let holds = points.iter().map(|point| format!("{point}=hold({})", self.hold_path(point).display()));
+        self.fail_points = holds.collect::<Vec<_>>().join(";");
+    }
+
+    /// A fail point of the next start besides.
+    pub fn add_fail_point(&mut self, fail_point: &str) {
+        self.fail_points = format!("{};{fail_point}", self.fail_points);
+    }
+
+    /// Holds whoever comes to a fail point again, after [`Server::let_go`].
+    pub fn hold(&self, point: &str) {
+        fs::write(self.hold_path(point), b"").expect("the test's directory is writable");
+    }
+
+    /// Waits until a process is held at a fail point for the n-th time since this server was made.
+    pub fn wait_until_held(&self, point: &str, nth: usize) {
+        let said = format!("held at fail point {point}\n");
+        wait_until(&said, || self.log().matches(&said).count() >= nth);
+    }
+
+    /// Whoever is held at a fail point goes on, and whoever comes there later.
+    pub fn let_go(&self, point: &str) {
+        fs::remove_file(self.hold_path(point)).expect("it was held");
+    }
+
+    fn hold_path(&self, point: &str) -> PathBuf {
+        self.home.path().join(point)
+    }
+
+    /// Whether this machine lets an ordinary user mount something for itself; tests that need it cannot be made elsewhere.
+    pub fn may_mount() -> bool {
+        let mut command = Command::new("unshare");
+        let mount = "mount -t tmpfs -o size=1m tmpfs /dev/shm";
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount]).stderr(Stdio::null());
+        let may = command.status().is_ok_and(|status| status.success());
+        if !may {
+            println!("not tested: this machine lets nobody mount anything for itself");
+        }
+        may
     }
 
     /// Starts a server in a mount namespace of its own after `mounts`, a shell text in which `$DATA` is the data directory.
@@ -113,6 +189,8 @@ impl Server {
             .arg(&self.data_dir)
             .args(["--listen", "127.0.0.1:0"])
             .args(&self.arguments)
+            // What tests look for in the log, whoever runs them.
+            .env("SHOAL_LOG", "info,shoaldb::writer::huge_pages=debug")
             .envs((!self.fail_points.is_empty()).then_some(("SHOAL_FAILPOINTS", &self.fail_points)))
             .stdout(stdout)
             .stderr(log)
@@ -194,8 +272,14 @@ impl Server {
     /// kill -9 of every process.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let mut pids = children(child.id() as i32);
-            pids.push(child.id() as i32);
+            let supervisor = child.id() as i32;
+            // A supervisor that saw its children die would write so, and start others.
+            signal(supervisor, nix::sys::signal::Signal::SIGSTOP);
+            wait_until("the supervisor stands still", || {
+                stat(supervisor).is_none_or(|(_, state)| state == "T" || state == "Z")
+            });
+            let mut pids = children(supervisor);
+            pids.push(supervisor);
             for pid in &pids {
                 signal(*pid, nix::sys::signal::Signal::SIGKILL);
             }
@@ -421,6 +505,20 @@ impl Api {
         wait_until("flushed", || {
             let answer: milvus::GetFlushStateResponse = self.call(Method::GetFlushState, &state).expect("an answer");
             answer.flushed
+        });
+    }
+
+    /// Merges what can be merged, and waits until that is done.
+    pub fn compact(&mut self, name: &str) {
+        let request = milvus::ManualCompactionRequest { collection_name: name.to_owned(), ..Default::default() };
+        let answer: milvus::ManualCompactionResponse =
+            self.call(Method::ManualCompaction, &request).expect("an answer");
+        checked(answer.status).expect("a compaction");
+        let state = milvus::GetCompactionStateRequest { compaction_id: answer.compaction_id };
+        wait_until("merged", || {
+            let answer: milvus::GetCompactionStateResponse =
+                self.call(Method::GetCompactionState, &state).expect("an answer");
+            answer.state() == common::CompactionState::Completed
         });
     }
 

@@ -14,7 +14,10 @@ const vector = value => [value, value, value, value];
 
 const version = ok(await client.getVersion());
 assert.match(version.version, /shoaldb/);
-assert.equal((await client.checkHealth()).isHealthy, true);
+// A role that does not answer within some seconds counts as ill: on a busy machine it is asked again.
+let health;
+for (let attempt = 0; attempt < 20 && !health?.isHealthy; attempt++) health = await client.checkHealth();
+assert.equal(health.isHealthy, true, JSON.stringify(health));
 
 const schema = [
   { name: 'id', data_type: DataType.Int64, is_primary_key: true },

@@ -13,7 +13,8 @@ import time
 import pytest
 
 SHOAL = os.environ["SHOAL_BIN"]
-DEADLINE_S = 60
+# An end to what would never come, not a claim: much longer than anything takes on a slow, busy machine.
+DEADLINE_S = 600
 
 
 def pytest_configure(config):
@@ -46,11 +47,16 @@ def children(pid):
     return found
 
 
-def is_alive(pid):
+def state_of(pid):
+    """The letter of a process's state; None when it is gone."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return None
+
+
+def is_alive(pid):
+    return state_of(pid) not in ("Z", None)
 
 
 class Server:
@@ -103,6 +109,9 @@ class Server:
 
     def kill(self):
         """kill -9 of every process at once."""
+        # A supervisor that saw its children die would start others.
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(self.process.pid) in ("T", "Z", None), "the supervisor stands still")
         pids = [self.process.pid, *children(self.process.pid)]
         for pid in pids:
             try:

@@ -227,7 +227,7 @@ def use_maintenance(client):
         if client.has(name):
             getattr(client, name)("words")
     if client.has("optimize"):
-        client.optimize("words", timeout=30)
+        client.optimize("words", timeout=600)
     client.truncate_collection("words") if client.has("truncate_collection") else None
     assert client.get_server_version().startswith("v2.6") and client.get_server_type() == "milvus"
     assert client.list_resource_groups() == ["__default_resource_group"]

@@ -88,11 +88,11 @@ def settled(server, name="c"):
 @pytest.mark.parametrize("metric", ["L2", "IP", "COSINE"])
 def test_a_created_index_is_built_described_and_finds_the_nearest(client, server, metric):
     make(client, metric=metric)
+    status = settled(server)
     described = client.describe_index("c", "vector")
     assert described["index_type"] == "AUTOINDEX" and described["metric_type"] == metric
     assert described["state"] == "Finished"
     assert (described["total_rows"], described["indexed_rows"], described["pending_index_rows"]) == (ROWS, ROWS, 0)
-    status = settled(server)
     assert status["indexes"][0]["files"] >= 1 and status["indexes"][0]["disk_bytes"] > ROWS * DIM
     assert any(process["role"] == "builder" and process["requests"] >= 1 for process in server.status()["processes"])
     results = client.search("c", QUERIES, limit=10)

