@@ -84,7 +84,8 @@ fn run(element: Option<VectorElement>, dim: usize, work: Work, vectors: &[u8]) {
         None => VectorRows { bytes: vectors, dim: dim / 8, element: VectorElement::I8 },
     };
     let block_rows = (BLOCK_BYTES / rows.row_bytes()).clamp(16, 1024);
-    let queries: Vec<f32> = (0..dim * MANY).map(|index| (index % 251) as f32 / 251.0).collect();
+    // Whole numbers of eight bits, as queries of int8 rows are.
+    let queries: Vec<f32> = (0..dim * MANY).map(|index| (index % 251) as f32 - 125.0).collect();
     let bits = vec![0b1010_1010u8; dim / 8];
     let (mut out, mut norms) = (vec![0.0; block_rows * MANY], vec![0.0; block_rows]);
     let kernels = Kernels::get();

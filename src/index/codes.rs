@@ -26,6 +26,8 @@ const CENTRE_ROWS_MAX: usize = 1 << 16;
 const NORM_ROWS: usize = 1024;
 /// Squared norms of vectors that are normalised to the last bits; the cosines of others are not those of their codes.
 const NORMAL_SQUARES: std::ops::Range<f32> = 1e-30..1e30;
+/// Packed records that are unpacked before they are compared.
+const UNPACKED_ROWS: usize = 16;
 /// What is computed to find a bound is itself rounded.
 const ROUND_UP: f32 = 1.001;
 /// Roundings, each of 2^-24 of a squared norm at most, between a distance and the one of rotated vectors that are not quantised: four
@@ -295,18 +297,53 @@ impl CodedQuery {
         round_to_words(&self.placed, inverse, &mut self.words);
     }
 
-    /// The distance in the space of the codes from a record with 4 or 6 bits for each element; not a number for one of another length. `codes` is memory to unpack it in.
-    #[inline]
-    pub fn packed_distance(&self, kernels: CodeKernels, bits: CodeBits, record: &[u8], codes: &mut Vec<u8>) -> f32 {
-        let fits = |(_, packed): &(Scalars, &[u8])| packed.len() == bits.bytes(self.words.len());
-        let Some((scalars, packed)) = Scalars::split(record).filter(fits) else { return f32::NAN };
-        codes.resize(self.words.len(), 0);
-        bits.unpack(packed, codes);
-        self.distance_of(scalars, kernels.dot_query(codes, &self.words, &[]))
+    /// As [`CodedQuery::distances`], of records with 4 or 6 bits for each element. `unpacked` is memory to work in.
+    pub fn packed_distances(
+        &self,
+        kernels: CodeKernels,
+        (records, bits): (&Records<'_>, CodeBits),
+        list: &[u32],
+        unpacked: &mut Vec<u8>,
+        distances: &mut RecordDistances,
+    ) {
+        distances.list.clear();
+        let record_bytes = SCALARS_BYTES + self.words.len();
+        if records.record_bytes != SCALARS_BYTES + bits.bytes(self.words.len()) {
+            return;
+        }
+        unpacked.resize(UNPACKED_ROWS * record_bytes, 0);
+        for some in list.chunks(UNPACKED_ROWS) {
+            for (row, record) in some.iter().zip(unpacked.chunks_exact_mut(record_bytes)) {
+                let Some(packed) = records.get(*row as usize) else { return distances.list.clear() };
+                let (scalars, codes) = record.split_at_mut(SCALARS_BYTES);
+                scalars.copy_from_slice(&packed[..SCALARS_BYTES]);
+                bits.unpack(&packed[SCALARS_BYTES..], codes);
+            }
+            // Listed, several are read at once also when they are long: all of them are in the cache.
+            let places: [u32; UNPACKED_ROWS] = std::array::from_fn(|place| place as u32);
+            self.add_distances(
+                kernels,
+                &Records { bytes: unpacked, record_bytes },
+                &Rows::Listed(&places[..some.len()]),
+                distances,
+            );
+        }
     }
 
     /// The distances of some records in the space of the codes, several at a time, into `distances.list`: none when one of them is no record.
     pub fn distances(
+        &self,
+        kernels: CodeKernels,
+        records: &Records<'_>,
+        which: &Rows<'_>,
+        distances: &mut RecordDistances,
+    ) {
+        distances.list.clear();
+        self.add_distances(kernels, records, which, distances);
+    }
+
+    /// As [`CodedQuery::distances`], behind those that are there.
+    fn add_distances(
         &self,
         kernels: CodeKernels,
         records: &Records<'_>,
@@ -318,7 +355,6 @@ impl CodedQuery {
             Rows::Range(range) => range.len(),
             Rows::Listed(list) => list.len(),
         };
-        out.clear();
         products.resize(count, 0);
         let Some(rows) = ByteRows::new(records.bytes, records.record_bytes, SCALARS_BYTES, self.words.len()) else {
             return;

@@ -82,11 +82,7 @@ impl Distances for CodeDistances<'_, '_> {
         let CodeDistances { kernels, records, bits, query, codes, out, .. } = self;
         match bits {
             CodeBits::Eight => query.distances(*kernels, records, &Rows::Listed(rows), out),
-            bits => {
-                let records = rows.iter().map_while(|row| records.get(*row as usize));
-                out.list.clear();
-                out.list.extend(records.map(|record| query.packed_distance(*kernels, *bits, record, codes)));
-            }
+            bits => query.packed_distances(*kernels, (records, *bits), rows, codes, out),
         }
         if self.are_user_distances {
             out.list.iter_mut().for_each(|distance| *distance = query.user_distance(self.metric, *distance));
