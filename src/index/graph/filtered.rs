@@ -12,7 +12,7 @@ const SCAN_AHEAD: usize = 16;
 /// Candidates of a scan that are collected before the far ones are dropped.
 const SCAN_KEPT: usize = 1024;
 /// What a visit costs in nanoseconds, and each of its cache lines, which are asked for ahead (784, 384 and 50 dimensions).
-const VISIT_NS: [usize; 2] = [280, 2];
+const VISIT_NS: [usize; 2] = [210, 2];
 /// The same when all rows are wanted: fewer neighbours are near enough to be taken up.
 const VISIT_OF_ALL_NS: [usize; 2] = [160, 1];
 /// What a row of a scan costs in nanoseconds, and each of its cache lines.
@@ -26,7 +26,9 @@ const COLUMN_NS: [usize; 2] = [1, 2];
 /// A pool of this size costs as much to keep in order as to fill.
 pub(in crate::index) const POOL_SORTED: usize = 1024;
 /// Visits for each vertex that is nearer than where a walk ends: estimates err, and a walk that is given up was in vain.
-const VISITS_PER_VERTEX: f64 = 2.0;
+const VISITS_PER_VERTEX: f64 = 1.5;
+/// A walk may take so many times as many: where few wanted rows decide, the number of visits is chance.
+const VISITS_MAX: f64 = 1.5;
 /// So many fewer than `ef` are visited without a filter.
 const REACH_LESS: usize = 4;
 /// The power of the share of wanted rows by which fewer than `ef` of them are enough: more are seen on the way, which count although
@@ -138,15 +140,17 @@ impl Graph<'_> {
         let share = (matching as f64 / self.shape.row_count as f64).max(1e-9);
         let rank = rank(k, ef, share as f32);
         let cost = |[fixed, per_line]: [usize; 2], bytes: usize| fixed + per_line * bytes.div_ceil(64);
-        // Where the wanted rows lie is not known: a walk that has cost as much as a scan will hardly end soon.
         let (visit_ns, visits) = match matching == self.shape.row_count {
             true => (VISIT_OF_ALL_NS, ef as f64),
             false => (VISIT_NS, rank as f64 / share * VISITS_PER_VERTEX),
         };
-        let visits_max = matching.saturating_mul(cost(ROW_NS, self.shape.code_dim)) / cost(visit_ns, self.block_bytes);
-        if visits_max as f64 <= visits {
+        let visits_of_scan =
+            matching.saturating_mul(cost(ROW_NS, self.shape.code_dim)) / cost(visit_ns, self.block_bytes);
+        if visits_of_scan as f64 <= visits {
             return Plan::Scan;
         }
+        // Where the wanted rows lie is not known: a walk that has cost as much as a scan will hardly end soon.
+        let visits_max = visits_of_scan.max((visits * VISITS_MAX) as usize);
         Plan::Walk(Limit { ef, share: share as f32, rank, visits_max })
     }
 

@@ -2,9 +2,9 @@
 //! many others, most of which are never visited, only when those are used up.
 
 /// When there are so many of the nearest, the farther half of them joins the others.
-const NEAR_MAX: usize = 128;
+const NEAR_MAX: usize = 64;
 /// So many of the others become the nearest, at least.
-const REFILL_MIN: usize = 48;
+const REFILL_MIN: usize = 24;
 /// The square of what becomes the nearest of many, by how many they are: to look through the nearest then takes as long as to find
 /// them among the others.
 const REFILL_SQUARED: usize = 3;

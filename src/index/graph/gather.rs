@@ -12,6 +12,9 @@ use super::search::{Candidate, Met, NextBlock, Reading, Scratch};
 use crate::kernel::NEIGHBOURS;
 use crate::types::Bitmap;
 
+/// After so many visits it is told anew how far a walk goes: each time would take a twentieth of it.
+const VISITS_PER_RANK: usize = 8;
+
 /// When a walk ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Limit {
@@ -112,9 +115,11 @@ impl<'g> Gather<'_, 'g> {
 
     /// Takes note of the wanted rows of a visit.
     #[inline]
-    fn learn(&mut self, k: usize, limit: &Limit, visited: &[Candidate]) {
+    fn learn(&mut self, k: usize, limit: &Limit, visited_count: usize, visited: &[Candidate]) {
         self.local.visit(!visited.is_empty());
-        self.rank = self.local.rank(k, limit);
+        if visited_count.is_multiple_of(VISITS_PER_RANK) {
+            self.rank = self.local.rank(k, limit);
+        }
         self.note(visited);
     }
 
@@ -128,10 +133,10 @@ impl<'g> Gather<'_, 'g> {
 }
 
 impl Graph<'_> {
-    /// Whether a vertex or one of its twins is wanted.
+    /// Whether a vertex that exists or one of its twins is wanted.
     #[inline]
     fn has_wanted(&self, id: u32, filter: &Bitmap) -> bool {
-        self.twins(id).any(|row| filter.get(row as usize))
+        if self.shape.has_twins { self.twins(id).any(|row| filter.get(row as usize)) } else { filter.get(id as usize) }
     }
 
     /// Collects what may be among the `k` nearest rows that `filter` wants, with 8-bit distances; whether the walk came to its
@@ -183,7 +188,8 @@ impl Graph<'_> {
             let distance = walk.follow(&part, NextBlock::default());
             walk.meet(distance, middle);
         }
-        let mut next = None;
+        // They are visited next even if what is read meanwhile leads to nearer ones: their blocks were asked for.
+        let (mut next, mut second) = (None, None);
         loop {
             let Some(id) = next.take().or_else(|| walk.choose()) else {
                 if walk.goes_on(k, limit.share, *visited_count, nearest) {
@@ -198,13 +204,17 @@ impl Graph<'_> {
             }
             walk.is_patient = *visited_count as f32 * limit.share > limit.rank as f32;
             *scale_max = scale_max.max(block.scale);
-            // It is visited next even if this block leads to a nearer one: while this is read, its block arrives.
-            next = walk.choose();
-            let ahead = next.map_or_else(NextBlock::default, |id| self.next_block(kernels, id));
+            next = second.take().or_else(|| {
+                let id = walk.choose()?;
+                kernels.prefetch(self.bytes_of(id).unwrap_or(&[]));
+                Some(id)
+            });
+            second = walk.choose();
+            let ahead = second.map_or_else(NextBlock::default, |id| self.next_block(kernels, id));
             let distance = walk.follow(&block, ahead);
             let count = nearest.len();
             self.add_rows(Candidate { distance, id }, k, Some(filter), nearest);
-            walk.learn(k, &limit, &nearest[count..]);
+            walk.learn(k, &limit, *visited_count, &nearest[count..]);
             if walk.local.is_hopeless(k, *visited_count, &limit) {
                 return false;
             }

@@ -224,6 +224,19 @@ fn recall_holds_whether_a_filter_wants_nearly_all_or_hardly_any_rows() {
 }
 
 #[test]
+fn many_wanted_rows_are_walked_to_and_few_are_scanned() {
+    let values = vectors(ROWS, DIM, 1);
+    let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
+    let graph = Graph::open(&image).unwrap();
+    assert_eq!(graph.plan(10, 10, ROWS / 100), filtered::Plan::Scan);
+    let filtered::Plan::Walk(limit) = graph.plan(10, 10, ROWS / 2) else { panic!("half the rows are scanned") };
+    // Chance alone gives up no walk.
+    assert!(limit.visits_max >= limit.rank * 2 * 2, "{limit:?}");
+    // The longer the walk, the more rows are scanned instead.
+    assert_eq!(graph.plan(10, 1000, ROWS / 2), filtered::Plan::Scan);
+}
+
+#[test]
 fn of_many_hits_most_are_found_and_none_comes_twice() {
     let values = vectors(ROWS, DIM, 1);
     let image = image(BuildParameters { rounds: 1, ..BuildParameters::new(Metric::L2, DIM) }, &values);
