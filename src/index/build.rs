@@ -99,8 +99,10 @@ impl<'a> GraphBuild<'a> {
             threads,
             ..graph::BuildParameters::new(spec.metric, spec.dim)
         };
-        let image_bytes = graph::Builder::of_rows(parameters, rows, &|_| ())?.image_bytes();
-        let image_bytes = image_bytes.ok_or(IndexError::Build("there are too many vectors for one file"))?;
+        let builder = graph::Builder::of_rows(parameters, rows, &|_| ())?;
+        // What is chosen for the vectors is not chosen twice.
+        let parameters = builder.parameters();
+        let image_bytes = builder.image_bytes().ok_or(IndexError::Build("there are too many vectors for one file"))?;
         Ok(GraphBuild { parameters, rows, image_bytes, progress })
     }
 }

@@ -3,6 +3,7 @@
 //! before, so that threads change nothing in the outcome.
 
 use super::connect::Connector;
+use super::crowding;
 use super::encode::{BlockBits, Row, Vectors};
 use super::layout::{Graph, Parts, Shape};
 use super::partition::Tree;
@@ -19,6 +20,8 @@ use crate::types::Metric;
 const PIECE_ROWS: usize = 64;
 /// Shorter codes estimate too badly: a dimension has more than one bit then.
 const CODE_BITS_MIN: usize = 128;
+/// Most bits of a code that are chosen for data whose rows are hard to tell apart: codes of neighbours are most of an index.
+const CODE_BITS_MAX: usize = 512;
 /// Ids leave their top bit to the search.
 const ROW_COUNT_MAX: usize = 1 << 31;
 
@@ -29,8 +32,8 @@ pub struct BuildParameters {
     pub metric: Metric,
     /// Elements of a vector.
     pub dim: usize,
-    /// Bits of a neighbour's code, rounded up to whole bits per dimension, at most 4; 0 for what suits the dimension. More make
-    /// estimates finer and blocks larger.
+    /// Bits of a neighbour's code, rounded up to whole bits per dimension, at most 4; 0 for what suits the dimension and the vectors.
+    /// More make estimates finer and blocks larger.
     pub code_bits: usize,
     /// Pool of the searches of a round: more takes longer and finds better neighbours.
     pub ef_construction: usize,
@@ -113,7 +116,7 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As there.
     pub fn of_rows(
-        parameters: BuildParameters,
+        mut parameters: BuildParameters,
         rows: VectorRows<'a>,
         progress: &'a (dyn Fn(Progress) + Sync),
     ) -> Result<Builder<'a>, IndexError> {
@@ -138,9 +141,23 @@ impl<'a> Builder<'a> {
             squared_norm_max: 0.0,
         };
         shape.code_dim = shape.inner_dim().next_multiple_of(CODE_DIM_STEP);
-        let code_bits = if parameters.code_bits == 0 { CODE_BITS_MIN } else { parameters.code_bits };
-        shape.planes = code_bits.div_ceil(shape.code_dim).clamp(1, CODE_PLANES_MAX);
+        if shape.metric == Metric::Ip {
+            shape.squared_norm_max = greatest_squared_norm(rows);
+        }
+        let planes = |code_bits: usize| code_bits.div_ceil(shape.code_dim).clamp(1, CODE_PLANES_MAX);
+        shape.planes = if parameters.code_bits == 0 {
+            let most = (CODE_BITS_MAX / shape.code_dim).min(CODE_PLANES_MAX);
+            crowding::planes(&shape, rows, planes(CODE_BITS_MIN), most, parameters.threads)
+        } else {
+            planes(parameters.code_bits)
+        };
+        parameters.code_bits = shape.planes * shape.code_dim;
         Ok(Builder { parameters, rows, shape, progress })
+    }
+
+    /// How it builds: with the bits that were chosen for the vectors.
+    pub fn parameters(&self) -> BuildParameters {
+        self.parameters
     }
 
     /// Bytes of the image.
@@ -193,14 +210,8 @@ impl<'a> Builder<'a> {
     }
 
     /// The mean of the rows: codes of differences to it are finer than those of the rows.
-    fn place_centre(&mut self, centre: &mut [u8]) {
+    fn place_centre(&self, centre: &mut [u8]) {
         let mut row = vec![0.0f32; self.parameters.dim];
-        if self.shape.metric == Metric::Ip {
-            for index in 0..self.shape.row_count {
-                self.rows.widen(index, &mut row);
-                self.shape.squared_norm_max = self.shape.squared_norm_max.max(super::space::dot(&row, &row));
-            }
-        }
         let mut sums = vec![0.0f64; self.shape.inner_dim()];
         let mut lifted = vec![0.0f32; self.shape.inner_dim()];
         for index in 0..self.shape.row_count {
@@ -341,6 +352,16 @@ impl<'a> Builder<'a> {
         };
         for_each_piece(self.parameters.threads, &mut ordered, PIECE_ROWS, make, run, report);
     }
+}
+
+/// What IP lifts all rows to.
+fn greatest_squared_norm(rows: VectorRows<'_>) -> f32 {
+    let mut row = vec![0.0f32; rows.dim];
+    let norms = (0..rows.len()).map(|index| {
+        rows.widen(index, &mut row);
+        super::space::dot(&row, &row)
+    });
+    norms.fold(0.0, f32::max)
 }
 
 /// The place of each row in an order; beyond all places for rows that are not in it.

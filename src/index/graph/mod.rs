@@ -6,6 +6,7 @@
 
 mod build;
 mod connect;
+mod crowding;
 mod encode;
 mod filtered;
 mod frontier;

@@ -29,6 +29,10 @@ const LOOK_AHEAD: usize = 3;
 const AHEAD: usize = 8;
 /// Standard deviations of the error of an 8-bit distance by which a row may be misplaced before its exact distance is computed.
 const RERANK_DEVIATIONS: f32 = 3.0;
+/// Where 8-bit codes are too coarse to tell even this share of what was looked at from the `k` nearest, a search looks at twice as many, and
+/// so on, so many times: rows in clusters that are narrow beside the distances between them. Elsewhere it is a third at most.
+const BLURRED: [usize; 2] = [3, 4];
+const DEEPER_MAX: usize = 3;
 /// Queries are told apart by a byte per row, two values each.
 const STAMPS: u8 = 2;
 
@@ -323,11 +327,29 @@ impl Graph<'_> {
             by_column.into_iter().for_each(|source| self.scan_column(query, source, &parameters, scratch, top));
             return Ok(());
         }
+        let seen = nearest.len();
         let margin = |distance| if source.is_some() { scratch.margin(distance) } else { 0.0 };
         keep_nearest(&mut nearest, k, margin);
+        if source.is_some() && filter.is_none() {
+            self.look_deeper(k, ef.max(k), seen, scratch, &mut nearest);
+        }
         self.offer(query, source, &nearest, file_index, scratch, top);
         scratch.nearest = nearest;
         Ok(())
+    }
+
+    /// Walks farther while nearly all of the candidates of a walk, of which `nearest` are left, may be among the `k` nearest.
+    fn look_deeper(&self, k: usize, ef: usize, mut seen: usize, scratch: &mut Scratch, nearest: &mut Vec<Candidate>) {
+        for deeper in 1..=DEEPER_MAX {
+            let is_blurred = seen > k + SPARE / 2 && nearest.len() * BLURRED[1] > seen * BLURRED[0];
+            if !is_blurred || ef << deeper > self.shape.row_count {
+                return;
+            }
+            nearest.clear();
+            self.gather_all(k, ef << deeper, scratch, nearest);
+            seen = nearest.len();
+            keep_nearest(nearest, k, |distance| scratch.margin(distance));
+        }
     }
 
     /// Offers the wanted rows of a column.

@@ -613,3 +613,24 @@ proptest::proptest! {
         proptest::prop_assert!(Graph::open(&bytes).is_err());
     }
 }
+
+#[test]
+fn rows_of_clusters_too_narrow_for_the_codes_are_found_by_their_vectors() {
+    let even = |seed: u64| (space::mix(seed) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let row = |row: u64| {
+        let cluster = row % 20;
+        (0..DIM as u64).map(move |at| 100.0 * even(1 << 50 | cluster << 8 | at) + even(1 << 51 | row << 8 | at))
+    };
+    let values: Vec<f32> = (0..3000).flat_map(row).collect();
+    let image = image(BuildParameters::new(Metric::L2, DIM), &values);
+    let graph = Graph::open(&image).unwrap();
+    let source = bytes_of(&values);
+    let found: usize = (3000..3040)
+        .map(|number| {
+            let query: Vec<f32> = row(number).collect();
+            let truth = exact(Metric::L2, DIM, &values, &query, None);
+            found(&graph, &query, 16, None, Some(source)).iter().filter(|hit| truth.contains(hit)).count()
+        })
+        .sum();
+    assert!(found >= 390, "{found} of 400");
+}
