@@ -101,10 +101,9 @@ impl CodeBits {
             CodeBits::Eight => out.iter_mut().zip(packed).for_each(|(out, byte)| *out = *byte),
             CodeBits::Four => {
                 let (low, high) = out.split_at_mut(half);
-                let words = packed.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-                for ((low, high), word) in low.as_chunks_mut().0.iter_mut().zip(high.as_chunks_mut().0).zip(words) {
-                    *low = odd(word & NIBBLES, 15).to_le_bytes();
-                    *high = odd(word >> 4 & NIBBLES, 15).to_le_bytes();
+                for ((low, high), codes) in eights_mut(low).zip(eights_mut(high)).zip(eights(packed)) {
+                    *low = odd(codes & NIBBLES, 15);
+                    *high = odd(codes >> 4 & NIBBLES, 15);
                 }
             }
             CodeBits::Six => {
@@ -112,10 +111,16 @@ impl CodeBits {
                 let (first, second) = nibbles.split_at(nibbles.len() / 2);
                 let (low, high) = out.split_at_mut(half);
                 let ((out0, out1), (out2, out3)) = (low.split_at_mut(half / 2), high.split_at_mut(half / 2));
-                join::<0, 0>(first, pairs, out0);
-                join::<0, 2>(second, pairs, out1);
-                join::<4, 4>(first, pairs, out2);
-                join::<4, 6>(second, pairs, out3);
+                let words = eights(first).zip(eights(second)).zip(eights(pairs));
+                let low = eights_mut(out0).zip(eights_mut(out1));
+                let high = eights_mut(out2).zip(eights_mut(out3));
+                // All four parts in one loop: short rows would spend more on entering loops than in them.
+                for (((first, second), pairs), ((out0, out1), (out2, out3))) in words.zip(low.zip(high)) {
+                    *out0 = join(first, pairs);
+                    *out1 = join(second, pairs >> 2);
+                    *out2 = join(first >> 4, pairs >> 4);
+                    *out3 = join(second >> 4, pairs >> 6);
+                }
             }
         }
     }
@@ -128,19 +133,27 @@ const PAIRS: u64 = u64::from_le_bytes([3; 8]);
 /// The highest.
 const SIGNS: u64 = u64::from_le_bytes([0x80; 8]);
 
-/// `2 u - most` of each byte `u` of a word. No byte takes from the next: 128 is added to each, and taken by its sign.
+/// Eight bytes at a time, as words.
 #[inline(always)]
-fn odd(codes: u64, most: u8) -> u64 {
-    (2 * codes + u64::from_le_bytes([128 - most; 8])) ^ SIGNS
+fn eights(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
 }
 
-/// Joins the lower four bits of codes with the upper two.
-fn join<const NIBBLE: u32, const PAIR: u32>(nibbles: &[u8], pairs: &[u8], out: &mut [u8]) {
-    let (nibbles, pairs) = (nibbles.as_chunks().0, pairs.as_chunks().0);
-    for ((out, nibbles), pairs) in out.as_chunks_mut().0.iter_mut().zip(nibbles).zip(pairs) {
-        let (nibbles, pairs) = (u64::from_le_bytes(*nibbles), u64::from_le_bytes(*pairs));
-        *out = odd(nibbles >> NIBBLE & NIBBLES | (pairs >> PAIR & PAIRS) << 4, 63).to_le_bytes();
-    }
+#[inline(always)]
+fn eights_mut(bytes: &mut [u8]) -> impl Iterator<Item = &mut [u8; 8]> {
+    bytes.as_chunks_mut().0.iter_mut()
+}
+
+/// `2 u - most` of each byte `u` of a word. No byte takes from the next: 128 is added to each, and taken by its sign.
+#[inline(always)]
+fn odd(codes: u64, most: u8) -> [u8; 8] {
+    ((2 * codes + u64::from_le_bytes([128 - most; 8])) ^ SIGNS).to_le_bytes()
+}
+
+/// What codes stand for whose lower four bits are in one word and the upper two in another.
+#[inline(always)]
+fn join(nibbles: u64, pairs: u64) -> [u8; 8] {
+    odd(nibbles & NIBBLES | (pairs & PAIRS) << 4, 63)
 }
 
 #[cfg(test)]
