@@ -189,6 +189,22 @@ fn a_damaged_table_file_hurts_its_collection_only() {
     assert_eq!(server.api().count("hurt"), 997, "the restored file is as good as ever");
 }
 
+/// Whoever copies the file into shared memory would notice it as well, but later.
+#[test]
+fn a_damaged_table_file_is_noticed_before_the_first_answer() {
+    let mut server = stopped_with_tables();
+    let table = of_hurt(&server, "arrow");
+    flip(&table, bytes_of(&table) / 2);
+    let copying = "publish.table_copying";
+    server.set_holds(&[copying]);
+    server.start_again();
+    let refused = server.api().search("hurt", &[5.0; DIM], 1).expect_err("a search of a damaged collection");
+    assert!(refused.reason.contains("damaged"), "{refused:?}");
+    server.wait_until_held(copying, 1);
+    server.let_go(copying);
+    server.stop();
+}
+
 #[test]
 fn a_damaged_delete_checkpoint_hurts_its_collection_only() {
     let mut server = stopped_with_tables();

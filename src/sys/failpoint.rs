@@ -72,6 +72,7 @@ pub const POINTS: &[&str] = &[
     "publish.catalog_stored",
     "publish.manifest_written",
     "publish.manifest_stored",
+    "publish.table_copying",
     "publish.table_copied",
     "publish.table_renamed",
     "publish.garbage_named",

@@ -45,6 +45,7 @@ pub(super) fn use_huge_pages(path: &Path, go_on: &mut dyn FnMut() -> bool) -> io
 /// Copies a file under a temporary name, which is renamed when its checksum is right. Without room it stays on disk.
 pub(super) fn copy_file(source: &Path, target: &Path, bytes: u64, checksum: u64) -> Result<Place> {
     let temporary = paths::temporary(target);
+    crate::sys::failpoint::reach("publish.table_copying");
     let copied = copy_checked(source, &temporary, bytes, checksum).and_then(|place| {
         if place == Place::Shm {
             crate::fail_point!("publish.table_copied").and_then(|()| fs::rename(&temporary, target)).map_err(
