@@ -30,7 +30,8 @@ impl Home {
     }
 
     pub(super) fn with_config(config: &ServerConfig) -> Home {
-        let dir = tempfile::tempdir().unwrap();
+        // Not among other temporary files: on a disk that is nearly full nothing would be copied.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let instance = Home::instance_in(dir.path());
         let publisher = Publisher::open(&instance, config).unwrap();
         Home { instance, publisher, _dir: Some(dir) }
